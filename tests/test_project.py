@@ -442,11 +442,11 @@ def test_a_torn_last_line_is_dropped(config: Path) -> None:
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trustescalate.cascade import run_folder
+    from trustescalate.cascade import run_writer
 
     calibrate(config)
     whole = run(config)
-    append, written = run_folder.append, [0]
+    append, written = run_writer.append, [0]
 
     def full(file: int, data: bytes) -> None:
         written[0] += 1
@@ -455,11 +455,11 @@ def test_a_full_disk_leaves_a_run_that_goes_on(config: Path, monkeypatch: pytest
             raise OSError(28, "No space left on device")
         append(file, data)
 
-    monkeypatch.setattr(run_folder, "append", full)
+    monkeypatch.setattr(run_writer, "append", full)
     with pytest.raises(OSError, match="No space left"):
         run(config)
     assert written[0] == 22, "a row was written behind one that failed half-way"
-    monkeypatch.setattr(run_folder, "append", append)
+    monkeypatch.setattr(run_writer, "append", append)
     project = Project.open(config)
     assert project.load_run().header.status == "stopped"
     assert run(config, resume="latest").decisions == whole.decisions

@@ -18,7 +18,7 @@ from tests.support.command_line import Forks
 from tests.support.endpoints import judges, simulated
 from tests.support.projects import comparable, write_project
 from tests.support.servers import Body, FaultServer, canonical
-from trustescalate.cascade.run_folder import to_ask_again
+from trustescalate.cascade.run_writer import to_ask_again
 from trustescalate.errors import UsageError
 from trustescalate.project import Project
 

@@ -20,6 +20,7 @@ from trustescalate.cascade.run_folder import (
     find_run,
     run_ids,
 )
+from trustescalate.cascade.run_writer import RunWriter
 from trustescalate.errors import DataError, NotMeasurable, ProviderError, UsageError
 from trustescalate.records import (
     Certificate,
@@ -95,7 +96,7 @@ def rows(item_id: str, small: float = 0.7, large: float | None = 0.75) -> tuple[
 
 
 def write(folder: RunFolder, names: str) -> None:
-    with folder.writer() as writer:
+    with RunWriter(folder) as writer:
         writer.begin(folder.load())
         for item_id in names:
             writer.record(*rows(item_id))
@@ -137,7 +138,7 @@ def test_after_a_kill_at_any_byte_a_resumed_run_is_the_uninterrupted_one(tmp_pat
 
 def test_judgments_of_an_item_that_was_not_decided_are_left_out_and_removed(tmp_path: Path) -> None:
     folder = create(tmp_path)
-    with folder.writer() as writer:
+    with RunWriter(folder) as writer:
         writer.begin(folder.load())
         writer.record_judgment(rows("a")[0][0])
         writer.record(*rows("b"))
@@ -318,16 +319,16 @@ def test_a_kill_while_the_header_is_written_leaves_the_old_one(
 def test_a_second_writer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     folder = create(tmp_path)
     path = folder.path / "judgments.jsonl"
-    with folder.writer() as writer:
+    with RunWriter(folder) as writer:
         writer.begin(folder.load())
         writer.record(*rows("a"))
         with path.open("ab") as file:
             file.write(b"a line that the first writer has not finished")
         before = path.read_bytes()
         with pytest.raises(UsageError, match="another process is writing this run"):
-            folder.writer()
+            RunWriter(folder)
         assert path.read_bytes() == before
-    with folder.writer():
+    with RunWriter(folder):
         assert path.read_bytes().endswith(b"\n")
 
 

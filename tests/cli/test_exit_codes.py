@@ -245,7 +245,7 @@ def test_a_full_disk_is_an_error_not_a_breach(config: Path, monkeypatch: pytest.
     def full(file: int, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trustescalate.cascade.run_folder.append", full)
+    monkeypatch.setattr("trustescalate.cascade.run_writer.append", full)
     result = cli("run", "--config", config)
     assert (result.exit_code, "error: No space left on device\nhint: " in result.stderr) == (2, True)
     monkeypatch.undo()

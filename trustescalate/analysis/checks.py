@@ -40,6 +40,7 @@ from trustescalate.judges.registry import asked_criteria, asking, recorded_judge
 from trustescalate.judges.replay import ReplayJudge
 from trustescalate.records import SKIP, Annotation, Clusters, Item
 from trustescalate.records.criteria import row_name
+from trustescalate.records.item_columns import items_of
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import read_rows
 from trustescalate.stats.conformal import fewest_rows
@@ -127,8 +128,7 @@ def _unrecorded(recorded: Mapping[str, ReplayJudge], selected: Selection) -> lis
     asked = [row for role in ("certify", "region", "pilot") for row in selected.roles.get(role, ())]
     warnings = []
     for name, judge in recorded.items():
-        known = {judgment.item_id for judgment in judge.judgments}
-        lacking = [row for row in asked if row not in known]
+        lacking = [row for row in asked if row not in judge.places]
         if lacking:
             named = ", ".join(lacking[:4]) + (", …" if len(lacking) > 4 else "")
             warnings.append(
@@ -231,7 +231,7 @@ def _test_facts(selected: Selection) -> list[tuple[str, str]]:
 def _ledger_facts(config: Config, data: Dataset, selected: Selection) -> list[tuple[str, str]]:
     """Count earlier tests of the certification labels, and labels that no other test may use."""
     ledger, certify = read_ledger(config.folder), set(selected.roles["certify"])
-    labels = labels_of([item for item in data.items if item.id in certify], data.annotations)
+    labels = labels_of(items_of(data.items, certify), data.annotations)
     times, before = ledger.times(labels), ledger.before(labels)
     tested = [times[row] for row, _ in labels.rows if times[row]]
     facts = [("tested before", "none of the certification labels")]
@@ -295,7 +295,7 @@ def _value_counts(config: Config, data: Dataset, roles: Mapping[str, Sequence[st
     by, certify = config.groups.by, set(roles["certify"])
     if by is None:
         return Counter()
-    return Counter(values_of([item for item in data.items if item.id in certify], by).values())
+    return Counter(values_of(list(items_of(data.items, certify)), by).values())
 
 
 def _value_warnings(config: Config, counts: Counter[str]) -> list[str]:

@@ -46,6 +46,7 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import open_judges, tariff
 from trustescalate.judges.simulated import SimulatedBackend
 from trustescalate.records import Decision, Item, Judgment, Reply, Request, Usage
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import digest, read_rows
 from trustescalate.records.policies import Policy
 from trustescalate.records.progress import Hooks
@@ -307,7 +308,7 @@ async def estimate_calibration(
         must_offer_batches(config, calibrates=True)
     if drawn is not None:
         must_be_labelled(drawn, data, config.folder)
-    roles, by_id = select_rows(config, data).roles, {item.id: item for item in data.items}
+    roles, by_id = select_rows(config, data).roles, items_by_id(data.items)
     fitted = roles["dev"] if config.asks_dev else ()
     wanted = (*roles["certify"], *roles.get("region", ()), *roles["pilot"], *fitted)
     if drawn is not None:

@@ -7,6 +7,7 @@ result certifies nothing: a judge that resists these attacks may fail against ot
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -264,12 +265,11 @@ def _rows(config: Config, items: int) -> list[Item]:
     """Select items that no prompt shows, the same ones each time."""
     data = load_dataset(config)
     used = set(_exemplar_ids(config))
-    rows = sorted(
-        (item for item in data.items if item.id not in used), key=lambda item: digest("probe", item.id)
-    )
+    left = (item for item in data.items if item.id not in used)
+    rows = nsmallest(items, left, key=lambda item: digest("probe", item.id))
     if not rows:
         raise NotMeasurable("there is no item to attack", "add items that no prompt shows")
-    return rows[:items]
+    return rows
 
 
 def _shots(config: Config) -> Sequence[Sequence[Exemplar]]:

@@ -1,6 +1,6 @@
 """Collect what is known of the label of each item of a run: human labels, predictions and verdicts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,9 @@ from trustescalate.calibration.population import (
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
-from trustescalate.records import Item, Run, TaskKind
-from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
+from trustescalate.records import Item, Label, Run, TaskKind
+from trustescalate.records.columns import Column
+from trustescalate.records.item_columns import Chosen, groups_of, ids_of, items_of, places_of
 from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
@@ -66,9 +67,11 @@ class ItemLabels:
     def of(self, rows: BoolArray | IntArray) -> "ItemLabels":
         """Take some of the items, in this order."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        if len(chosen) == len(self.items) and (chosen == np.arange(len(chosen))).all():
+            return self
         return replace(
             self,
-            items=take_items(self.items, chosen.tolist()),
+            items=take_items(self.items, Column("I", chosen)),
             unit=self.unit[chosen],
             expected=self.expected[chosen],
             first=self.first[chosen],
@@ -138,19 +141,25 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     # Labelled items of [data] that a run judges beside those without labels need not be alike them.
     fixed = ["exemplars", "dev", *([] if run.header.items_file or free else ["certify", "holdout"])]
     apart = {item_id for role in fixed for item_id in certificate.roles.get(role, ())}
-    ids = ids_of(run.items)
-    label = np.array([human.get(item_id, np.nan) for item_id in ids])
-    expected = _expected(ids, {} if batch is not None else predictions(run, values), ends)
+    ids, places = ids_of(run.items), places_of(run.items)
+    label = np.full(len(ids), np.nan)
+    for item_id, value in human.items():
+        label[places[item_id]] = value
+
+    def among(chosen: Collection[str]) -> BoolArray:
+        return Chosen.of(run.items, (places[item_id] for item_id in chosen if item_id in places)).mask
+
+    expected = np.full(len(ids), np.mean(ends)) if batch is not None else _expected(run, values, -1, ends)
     deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
-    first = _expected(ids, predictions(run, values, 0), ends) if deep else expected
+    first = _expected(run, values, 0, ends) if deep else expected
     verdicts, failure, why = _verdicts(run, data, level, label)
     estimate, noted = _estimates(run, label, expected), {note.item_id for note in notes}
-    skips = np.isnan(label) & [item_id in noted for item_id in ids]
+    skips = np.isnan(label) & among(noted)
     label = np.where(skips, (ends[0] + ends[1]) / 2, label)
     if batch is None and _some_changed(run, data):
         apart |= noted  # of the others only these are known, and nothing of those that changed
-    sure = np.array([item_id in apart for item_id in ids]) & ~np.isnan(label)
-    drawn = np.array([item_id in by_draw for item_id in ids]) & ~np.isnan(label) & ~sure
+    sure = among(apart) & ~np.isnan(label)
+    drawn = among(by_draw) & ~np.isnan(label) & ~sure
     labels = ItemLabels(
         items=run.items,
         # The rows of a batch were drawn item by item: no matter which of them are alike.
@@ -182,7 +191,7 @@ def changes_of(
     Items with equal texts change by 0.
     """
     now, then = rows
-    items, others = take_items(after.items, now.tolist()), take_items(before.items, then.tolist())
+    items, others = (take_items(s.items, Column("I", k)) for s, k in ((after, now), (before, then)))
     same = np.array([one.shown == other.shown for one, other in zip(items, others, strict=True)])
     low, high = after.ends[0] - before.ends[1], after.ends[1] - before.ends[0]
     label = np.where(same, 0.0, after.label[now] - before.label[then])
@@ -236,16 +245,17 @@ def _were_picked(labels: ItemLabels) -> bool:
     """
     means = []
     for rows in (labels.drawn, ~labels.drawn & ~labels.sure):
-        place = np.unique(labels.unit[rows], return_inverse=True)[1]
-        means.append(np.bincount(place, labels.expected[rows]) / np.bincount(place))
+        size = np.bincount(labels.unit[rows])
+        means.append(np.bincount(labels.unit[rows], labels.expected[rows])[size > 0] / size[size > 0])
     first, second = means
     return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
 
 
-def _expected(ids: Sequence[str], seen: Mapping[str, float], ends: tuple[float, float]) -> FloatArray:
+def _expected(run: Run, values: Mapping[Label, float], tier: int, ends: tuple[float, float]) -> FloatArray:
     """The predictions; for items that were not judged, their mean."""
-    middle = float(np.mean(list(seen.values()) or ends))
-    return np.array([seen.get(item_id, middle) for item_id in ids])
+    numbers = predictions(run, values, tier).numbers
+    known = ~np.isnan(numbers)
+    return np.where(known, numbers, np.mean(numbers[known] if known.any() else ends))
 
 
 def _units(items: Sequence[Item]) -> IntArray:
@@ -261,9 +271,12 @@ def _some_changed(run: Run, data: Dataset) -> bool:
 def _estimates(run: Run, label: FloatArray, expected: FloatArray) -> FloatArray:
     """The label of each item: by people, by a released verdict, or else as the votes expect it."""
     values = label_values(run.header.certificate.task) or {}
-    released = {row.item_id: values[row.label] for row in run.decisions if row.label is not None}
-    verdict = np.array([released.get(item_id, np.nan) for item_id in ids_of(run.items)])
-    return np.where(np.isnan(label), np.where(np.isnan(verdict), expected, verdict), label)
+    estimate, places = np.where(np.isnan(label), expected, label), places_of(run.items)
+    for row in run.decisions:
+        place = places[row.item_id]
+        if row.label is not None and np.isnan(label[place]):
+            estimate[place] = values[row.label]
+    return estimate
 
 
 def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple[Verdicts | None, float, str]:
@@ -279,7 +292,7 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
             "people rate some items differently, and verdicts agree with the majority's grade only",
         )
     if batch is not None and certificate.status == "certified":
-        released = {row.item_id for row in run.decisions if row.judge is not None}
+        released: Collection[str] = {row.item_id for row in run.decisions if row.judge is not None}
         accepted = 0 if certificate.chosen is None else certificate.tests[certificate.chosen].accepted
         limit, failure = int(errors_allowed(accepted, certificate.alpha)), certificate.delta
     else:
@@ -287,7 +300,7 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
         failure = certificate.delta + level
         if why:
             return None, 0.0, why
-        released = set(run.independent)
+        released = run.independent
     lost = losses(task, policy, data.notes_on(run.items, data.annotated))
     used, place = 0.0, places_of(run.items)
     bottom, top = np.full(len(label), low), np.full(len(label), high)

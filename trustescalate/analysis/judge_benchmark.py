@@ -51,6 +51,7 @@ from trustescalate.records import (
     Usage,
     sample_replies,
 )
+from trustescalate.records.item_columns import items_of
 from trustescalate.records.jsonl import read_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.records.votes import Enough
@@ -224,7 +225,7 @@ async def bench(
     task = config.task.task()
     roles = select_rows(config, data).roles
     truth, wanted = majority(task, data.annotations), set(roles[rows])
-    items = [item for item in data.items if item.id in wanted and item.id in truth]
+    items = [item for item in items_of(data.items, wanted) if item.id in truth]
     if not items:
         hint = "set [roles] dev = 0.3" if rows == "dev" else "label some items"
         raise NotMeasurable(f"no row in the role {rows} has a label", hint)

@@ -39,6 +39,7 @@ from trustescalate.errors import (
     UsageError,
 )
 from trustescalate.records import Annotation, Certificate, Item, Label, Run, Task
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import digest, encode, read_rows, write_atomically, write_rows
 from trustescalate.records.policies import largest_alpha
 from trustescalate.records.progress import Hooks
@@ -178,7 +179,7 @@ def draw_anchors(config: Config, draws: int) -> Draw:
     state = read_state(config, certificate, None)
     sequence = _sequence(certificate, state.draws)
     wanted = dict.fromkeys(next(sequence) for _ in range(draws))
-    by_id = {item.id: item for item in load_dataset(config).items}
+    by_id = items_by_id(load_dataset(config).items)
     if missing := [item_id for item_id in wanted if item_id not in by_id]:
         raise DataError(
             [f"{config.path(config.data.items)}: certification row {missing[0]!r} is missing"],
@@ -240,7 +241,7 @@ def _released_verdicts(config: Config, certificate: Certificate, run_id: str | N
                     f"run {run.header.id} was made under another certificate", "name a run of this one"
                 )
             continue
-        texts = {item.id: item for item in run.items}
+        texts = items_by_id(run.items)
         for decision in run.decisions:
             if decision.label is not None:
                 content = item_digest(texts[decision.item_id])
@@ -316,8 +317,8 @@ def _count_anchors(
         hooks.notice(f"run {name} was made without --no-cache: cache hits show no judge drift")
     lost = losses(certificate.task, certificate.label_policy, data.annotations)
     mark = undated(certificate)
-    texts = {item.id: item for item in data.items}
-    judged = {item.id: item for item in run.items}
+    texts = items_by_id(data.items)
+    judged = items_by_id(run.items)
     decided = {decision.item_id: decision.label for decision in run.decisions}
     used, draws = list[Used](), 0
     for item_id in _sequence(certificate, state.draws):

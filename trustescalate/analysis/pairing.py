@@ -1,12 +1,29 @@
 """Match the items of two runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from trustescalate.errors import UsageError
 from trustescalate.records import Item, Run
+from trustescalate.records.columns import Codes, Column, Lazy, Picked, Places
+from trustescalate.records.item_columns import Chosen, ids_of, places_of
 from trustescalate.records.item_fields import value_of
 
-Pairs = list[tuple[Item, Item]]
+
+class Pairs(Lazy[tuple[Item, Item]]):
+    """Matched items of two runs; `places` are those in the items of each."""
+
+    def __init__(self, first: Sequence[Item], second: Sequence[Item], places: tuple[Column, Column]) -> None:
+        self._items, self.places = (first, second), places
+
+    def __len__(self) -> int:
+        return len(self.places[0])
+
+    def _at(self, place: int) -> tuple[Item, Item]:
+        (first, second), (here, there) = self._items, self.places
+        return first[here[place]], second[there[place]]
+
+
+NO_PAIRS = Pairs((), (), (Column("I"), Column("I")))
 
 
 def match_items(first: Run, second: Run, by: str | None = None, *, judged: bool = False, hint: str) -> Pairs:
@@ -18,23 +35,48 @@ def match_items(first: Run, second: Run, by: str | None = None, *, judged: bool 
     if first.header.certificate.task != second.header.certificate.task:
         raise UsageError("the two runs have different tasks", "compare runs of the same [task]")
     one, other = (_by_key(run, by, judged) for run in (first, second))
-    pairs = [(item, other[key]) for key, item in one.items() if key in other]
+    here, there = Column("I"), Column("I")
+    for key, place in one.items():
+        matched = other.get(key)
+        if matched is not None:
+            here.append(place)
+            there.append(matched)
+    pairs = Pairs(first.items, second.items, (here, there))
     if not pairs:
         raise UsageError("no item of one run matches an item of the other", hint)
     return pairs
 
 
-def _by_key(run: Run, by: str | None, judged: bool) -> Mapping[str, Item]:
-    taken = {row.item_id for row in run.decisions if row.trail}
-    keyed: dict[str, Item] = {}
-    for item in run.items:
-        key = item.id if by is None else value_of(item, by)
-        if key is None or (judged and item.id not in taken):
-            continue
-        if key in keyed:
-            raise UsageError(
-                f"run {run.header.id}: {keyed[key].id!r} and {item.id!r} both have {by} {key!r}",
-                "match by a key with a distinct value for each item",
-            )
-        keyed[key] = item
-    return keyed
+def _by_key(run: Run, by: str | None, judged: bool) -> Mapping[str, int]:
+    """The place of the item of each key."""
+    taken = Chosen.of(run.items, (places_of(run.items)[row.item_id] for row in run.decisions if row.trail))
+    if by is None:
+        keys: Sequence[str | None] = ids_of(run.items)
+    else:
+        keys = Codes(value_of(item, by) for item in run.items)
+    rows = Column("I", (k for k, key in enumerate(keys) if key is not None and (not judged or taken.mask[k])))
+    places = Places(Picked(keys, rows))  # type: ignore[arg-type]
+    for again, before in places.repeated():
+        ids = ids_of(run.items)
+        raise UsageError(
+            f"run {run.header.id}: {ids[rows[before]]!r} and {ids[rows[again]]!r} both have {by} "
+            f"{keys[rows[again]]!r}",
+            "match by a key with a distinct value for each item",
+        )
+    return _PlacesAmong(places, rows)
+
+
+class _PlacesAmong(Mapping[str, int]):
+    """The places of keys among all items, where some items have none."""
+
+    def __init__(self, places: Places, rows: Column) -> None:
+        self._places, self._rows = places, rows
+
+    def __getitem__(self, key: str) -> int:
+        return int(self._rows[self._places[key]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._rows)

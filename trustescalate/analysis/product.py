@@ -20,7 +20,7 @@ from trustescalate.analysis.item_labels import (
     whole_survey,
     why_no_mean,
 )
-from trustescalate.analysis.pairing import Pairs, match_items
+from trustescalate.analysis.pairing import NO_PAIRS, Pairs, match_items
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
     INTERVAL_DELTA,
@@ -34,7 +34,7 @@ from trustescalate.config import Config
 from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
-from trustescalate.records.item_columns import groups_of, places_of
+from trustescalate.records.item_columns import Chosen, groups_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.product import PICKED, Basis
 from trustescalate.stats.bounds import IntArray
@@ -57,6 +57,7 @@ NO_MATCH = "no item of this group is in both runs"
 SHIFTED = "the distribution-shift check of the baseline raises an alarm"
 NO_VALUE, ANYTHING = "(no value)", "their change may be anything"
 BY_GROUP = "the certificate limits errors over all items, not over those of one group of a population"
+NOBODY = np.zeros(0, dtype=np.int64)
 NO_SHARE = "the certificate limits no share of wrong verdicts in the population"
 HINT = 'name the key by which items match: [gate] match = "meta.<key>"'
 
@@ -146,7 +147,7 @@ def product(
     Raises UsageError for a baseline that this run cannot be compared with.
     """
     gate = config.gate
-    pairs = [] if baseline is None else match_items(run, baseline[0], gate.match, hint=HINT)
+    pairs = NO_PAIRS if baseline is None else match_items(run, baseline[0], gate.match, hint=HINT)
     why = why_no_mean(run, data)
     other = "" if baseline is None else why_no_mean(*baseline)
     reason = reason or why or (f"of the baseline: {other}" if other else "")
@@ -202,10 +203,11 @@ def _estimate(
         whole, sides, both = _compared((run, mine), other, pairs, target)
         planned = (_error(run) + _error(baseline[0])) * width**2
         matched, before = _members(whole, gate.by), _members(other[1], gate.by)
-        paired = [{pair[k].id for pair in pairs} for k in (0, 1)]
+        sides_items = (mine.items, other[1].items)
+        paired = [Chosen.of(items, places) for items, places in zip(sides_items, pairs.places, strict=True)]
         alarmed = any(tier.raised for tier in baseline[0].shift) and not gate.allow_shift
         for group in (*members, *(name for name in before if name not in members)):
-            chosen = matched.get(group, np.zeros(0, dtype=np.int64))
+            chosen = matched.get(group, NOBODY)
             part, limits = whole.of(chosen), None
             now, then = (side.of(chosen) for side in sides)
             if target == "population":
@@ -216,9 +218,8 @@ def _estimate(
             if alarmed and not part.same.all():
                 limits, why = None, SHIFTED
             alone = sum(
-                side.items[row].id not in known
-                for side, rows, known in zip((mine, other[1]), (members, before), paired, strict=True)
-                for row in rows.get(group, ())
+                int(np.count_nonzero(~known.mask[rows.get(group, NOBODY)]))
+                for rows, known in zip((members, before), paired, strict=True)
             )
             verdicts = _by_verdicts(part, limits, why if len(chosen) else NO_MATCH)
             apart = _apart(part, now, then, target)
@@ -250,8 +251,7 @@ def _compared(
     after: tuple[Run, ItemLabels], before: tuple[Run, ItemLabels], pairs: Pairs, target: Target
 ) -> tuple[ItemLabels, tuple[ItemLabels, ItemLabels], tuple[float, float] | None]:
     """The changes of matched items, their labels in both runs, and limits from verdicts for a population."""
-    places = [places_of(side[1].items) for side in (after, before)]
-    rows = [np.array([places[k][pair[k].id] for pair in pairs], dtype=np.int64) for k in (0, 1)]
+    rows = [places.numpy() for places in pairs.places]
     whole = changes_of(after[1], before[1], (rows[0], rows[1]), _failure(after, before))
     if whole.failure >= 1:
         whole = replace(whole, why="δ leaves no probability for it")
@@ -283,8 +283,8 @@ def _population_change(after: Run, before: Run, pairs: Pairs) -> tuple[float, fl
     if not all(errors_are_counted(run.header.certificate) for run in (after, before)):
         return None
     now, then = (
-        verdict_limits(run, {pair[k].id for pair in pairs} & one_of_each(run, _groups(run)), LEVEL / 2)
-        for k, run in enumerate((after, before))
+        verdict_limits(run, _matched(run, places), LEVEL / 2)
+        for run, places in zip((after, before), pairs.places, strict=True)
     )
     return now[0] - then[1], now[1] - then[0]
 
@@ -405,6 +405,11 @@ def _needed(cell: _Cell, value: float, delta: float, target: Target) -> tuple[in
         return wanted, unit
     each = labels.missing[rest & ~labels.drawn & ~labels.same]
     return max(1, int(np.ceil(wanted * float(each.mean())))), unit
+
+
+def _matched(run: Run, places: Iterable[int]) -> Chosen:
+    """The first fresh item of each group, where it is matched."""
+    return Chosen(run.items, Chosen.of(run.items, places).mask & one_of_each(run, _groups(run)).mask)
 
 
 def _groups(run: Run) -> Groups:

@@ -20,6 +20,7 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import JUDGING, ensemble_judge, fingerprint
 from trustescalate.judges.templates import NONCED
 from trustescalate.records import Certificate, Item, Judgment, Vote
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import read_rows, write_rows
 
 SHOWN = 20
@@ -109,7 +110,7 @@ def _stored_votes(
 ) -> tuple[str, Certificate, Mapping[str, Item], Sequence[Judgment]]:
     if source != "certificate" and (source is not None or run_ids(config.folder)):
         run = load_run(config.folder, data, source)
-        return f"run {run.header.id}", run.header.certificate, {i.id: i for i in run.items}, run.judgments
+        return f"run {run.header.id}", run.header.certificate, items_by_id(run.items), run.judgments
     path = config.folder / CERTIFICATE_VOTES
     certificate = read_certificate(config.folder)
     if not path.exists():
@@ -117,7 +118,7 @@ def _stored_votes(
     rows, problems = read_rows(path, Judgment)
     if problems:
         raise DataError(problems, "calibrate again")
-    items = {item.id: item for item in data.items}
+    items = items_by_id(data.items)
     return "certificate", certificate, items, [row.record for row in rows]
 
 

@@ -84,4 +84,4 @@ def _first_shares(scorer: Scorer, judgment: Judgment) -> Iterable[float]:
 
 
 def _as_rows(scorer: Scorer, shares: Sequence[float]) -> FloatArray:
-    return np.array(shares, dtype=np.float64).reshape(-1, len(scorer.task.labels))
+    return np.asarray(shares, dtype=np.float64).reshape(-1, len(scorer.task.labels))

@@ -36,6 +36,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import NotMeasurable, UsageError
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.records import Item, Judgment
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.progress import Hooks
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.region import WORTHWHILE, in_region, proposed_region, reachable, truncated
@@ -106,7 +107,7 @@ class _JudgedItems:
         self.protocol = protocol
         self._config, self._hooks, self._data = config, hooks, data
         self._judges, self._spent, self._in_flight = panel.judges, panel.budget, panel.in_flight
-        self._items, self._failed = {item.id: item for item in data.items}, 0
+        self._items, self._failed = items_by_id(data.items), 0
         self._judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
 
     async def judge(self, ids: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ from trustescalate.data.clusters import clusters
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, DataError, NoCertificate, TrustEscalateError
 from trustescalate.records import Certificate
+from trustescalate.records.item_columns import items_of
 
 NOT_COMPARED = ("created", "attempt", "overall")
 """What a calibration made again does not know, or other items may change; the ledger holds its digest."""
@@ -85,7 +86,7 @@ def must_keep_texts(config: Config, data: Dataset, certificate: Certificate | No
         # The digest in an annotation was compared when it was read: these texts are those that were labelled.
         unknown = {note.item_id for note in data.annotations if note.content is None}
         tested = unknown & {*each.roles["certify"], *each.roles.get("region", ())}
-        changed = [item.id for item in data.items if item.id in tested and row_digest(item) not in rows]
+        changed = [item.id for item in items_of(data.items, tested) if row_digest(item) not in rows]
         if changed:
             raise DataError(
                 [
@@ -118,7 +119,7 @@ def _must_be_the_labels(config: Config, data: Dataset, certificate: Certificate)
     line = None if attempt is None or not in_place else read_ledger(config.folder).digests.get(attempt.ledger)
     if line is None:
         return
-    if labels_of((item for item in data.items if item.id in tested), data.annotations).rows != line.rows:
+    if labels_of(items_of(data.items, tested), data.annotations).rows != line.rows:
         raise CertificateMismatch(
             f"{config.path(config.data.annotations)}: not the labels of this certificate, or its rows were "
             f"changed: {LEDGER} holds digests of others",

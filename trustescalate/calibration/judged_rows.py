@@ -8,6 +8,7 @@ from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
 from trustescalate.records import Certificate, Judgment, Label, Run, Task
+from trustescalate.records.item_columns import Chosen, Numbers, places_of
 from trustescalate.records.policies import Policy
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.policy import decide
@@ -52,26 +53,37 @@ def tier_reached(
     return [int(each) for each in np.where(trusted & (tier >= 0), tier, last)]
 
 
-def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Mapping[str, float]:
+def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Numbers:
     """The mean value that the deepest `tier`, or another one, expects of every judged item, by item id.
 
     The votes are read once, and the result is kept with those of a run folder.
     """
-    memo: dict[object, Mapping[str, float]] = getattr(run.judgments, "memo", {})
+    memo: dict[object, Numbers] = getattr(run.judgments, "memo", {})
     key = "predictions", tuple(values.items()), tier
     if key not in memo:
-        scorer = Scorer.of(run.header.certificate)
-        judge_of = {row.item_id: row.trail[tier].judge for row in run.decisions if row.trail}
-        expected = dict.fromkeys(judge_of, 0.0)
+        scorer, places = Scorer.of(run.header.certificate), places_of(run.items)
+        names = [binding.judge for binding in run.header.certificate.judges]
+        asked = np.full(len(run.items), -1, np.int16)
+        for decision in run.decisions:
+            if decision.trail:
+                asked[places[decision.item_id]] = names.index(decision.trail[tier].judge)
+        expected = np.where(asked < 0, np.nan, 0.0)
         for row in run.judgments:
-            if judge_of.get(row.item_id) == row.judge:
-                expected[row.item_id] = expect_value(scorer, row, values)
-        memo[key] = expected
+            place = places.get(row.item_id, -1)
+            if place >= 0 and asked[place] >= 0 and names[asked[place]] == row.judge:
+                expected[place] = expect_value(scorer, row, values)
+        memo[key] = Numbers(run.items, expected)
     return memo[key]
 
 
-def fresh_items(run: Run) -> list[str]:
+def fresh_items(run: Run) -> Chosen:
     """The ids of judged items other than those whose labels made the certificate, which count by these."""
+    places, used = places_of(run.items), used_rows(run)
+    judged = (row.item_id for row in run.decisions if row.trail and row.item_id not in used)
+    return Chosen.of(run.items, (places[item_id] for item_id in judged))
+
+
+def used_rows(run: Run) -> set[str]:
+    """The ids of rows whose labels made the certificate."""
     roles = run.header.certificate.roles
-    used = {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}
-    return [row.item_id for row in run.decisions if row.trail and row.item_id not in used]
+    return {item_id for role in ("certify", "exemplars", "dev") for item_id in roles.get(role, ())}

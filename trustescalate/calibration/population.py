@@ -1,9 +1,9 @@
 """Estimate means over all items from labels and verdicts."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from trustescalate.calibration.judged_rows import (
     fresh_items,
     predictions,
     tier_reached,
+    used_rows,
 )
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
@@ -30,9 +31,9 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
-from trustescalate.records.item_columns import groups_of, places_of
+from trustescalate.records.item_columns import Chosen, groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
-from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
 
@@ -91,7 +92,7 @@ def known_rows(
             item_id: (expect_value(scorer, judged[names[j]][item_id], values), labels[item_id])
             for item_id, j in zip(rows, reached, strict=True)
         },
-        {item_id: expected[item_id] for item_id in fresh_items(run)},
+        expected.without(used_rows(run)),
     )
 
 
@@ -114,16 +115,9 @@ def _known_uncertified(
         item_id: (expect_value(scorer, judged[names[j]][item_id], values), others[item_id])
         for item_id, j in zip(others, reached, strict=True)
     }
-    fresh = {}
-    shown = {*certificate.roles["exemplars"]}
-    for item_id, value in predictions(run, values).items():
-        if item_id in shown:
-            continue
-        if item_id in labels:
-            known[item_id] = value, labels[item_id]
-        else:
-            fresh[item_id] = value
-    return Known(known, fresh)
+    expected = predictions(run, values).without(certificate.roles["exemplars"])
+    known |= {item_id: (expected[item_id], label) for item_id, label in labels.items() if item_id in expected}
+    return Known(known, expected.without(labels))
 
 
 def overall(
@@ -185,25 +179,21 @@ def calibration_overall(
 def estimate_mean(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
-    firsts: dict[str, str] = {}
-    for item_id in (*known.labelled, *known.fresh):
-        firsts.setdefault(unit_of(item_id, groups), item_id)
+    ids, rows = list(known.labelled), len(known.labelled)
+    unit, grouped = unit_codes(chain(ids, known.fresh), groups), any(map(groups.get, chain(ids, known.fresh)))
     ends = min(values.values()), max(values.values())
-    predicted, labels = (
-        _average_by_unit(((item_id, row[side]) for item_id, row in known.labelled.items()), groups)
-        for side in (0, 1)
-    )
-    by_unit = _average_by_unit(known.fresh.items(), groups)
-    units = [*predicted, *by_unit]
-    grouped = any(groups.get(item_id) for item_id in (*known.labelled, *known.fresh))
+    labelled = np.array(list(known.labelled.values()), dtype=np.float64).reshape(rows, 2)
+    units, (predicted, labels) = _average_by_unit(unit[:rows], labelled[:, 0], labelled[:, 1])
+    others, (fresh,) = _average_by_unit(unit[rows:], np.fromiter(known.fresh.values(), np.float64))
+    units = np.concatenate([units, others])
     survey = Survey(
-        np.array([*predicted.values(), *by_unit.values()]),
+        np.concatenate([predicted, fresh]),
         np.arange(len(labels)),
-        np.array(list(labels.values())),
-        cluster=np.unique(units, return_inverse=True)[1] if grouped else None,
+        labels,
+        cluster=units if grouped else None,
         ends=ends,
     )
-    kinds = [(strata or {}).get(firsts[unit]) for unit in units]
+    kinds = _kinds(chain(ids, known.fresh), unit, units, strata) if strata else ()
     by_kind, coarse = _estimate_strata(survey, kinds, ends) if strata else ((), None)
     mean = ppi_mean(survey._replace(stratum=coarse), INTERVAL_DELTA)
     return Overall(
@@ -220,12 +210,21 @@ def estimate_mean(
     )
 
 
-def _average_by_unit(values: Iterable[tuple[str, float]], groups: Groups) -> dict[str, float]:
-    """The mean of each group, and of each item that stands alone, in the order in which they come."""
-    by_unit: dict[str, list[float]] = defaultdict(list)
-    for item_id, value in values:
-        by_unit[unit_of(item_id, groups)].append(value)
-    return {unit: float(np.mean(each)) for unit, each in by_unit.items()}
+def _average_by_unit(unit: IntArray, *values: FloatArray) -> tuple[IntArray, list[FloatArray]]:
+    """The units in the order in which they come, and the mean of the values of each."""
+    _, first, place = np.unique(unit, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    size = np.bincount(place)
+    return unit[first[order]], [(np.bincount(place, each) / size)[order] for each in values]
+
+
+def _kinds(ids: Iterable[str], unit: IntArray, units: IntArray, strata: Groups) -> Sequence[str | None]:
+    """The kind of each unit: that of its first item."""
+    kind: dict[int, str | None] = {}
+    for number, item_id in zip(unit.tolist(), ids, strict=True):
+        if number not in kind:
+            kind[number] = strata.get(item_id)
+    return [kind[number] for number in units.tolist()]
 
 
 def errors_are_counted(certificate: Certificate) -> bool:
@@ -358,11 +357,11 @@ def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[floa
     A tie counts as lost in the lower one and as won in the upper one. `stats.inference.verdict_bounds`.
     """
     certificate = run.header.certificate
-    labels = [row.label for row in run.decisions if row.item_id in taken]
-    wins, losses = (labels.count(label) for label in certificate.task.labels[:2])
-    released = len(labels) - labels.count(None)
+    labels = Counter(row.label for row in run.decisions if row.item_id in taken)
+    wins, losses = (labels[label] for label in certificate.task.labels[:2])
+    items, released = labels.total(), labels.total() - labels[None]
     low, high = (
-        verdict_bounds(won, released, len(labels), largest_alpha(certificate), delta)
+        verdict_bounds(won, released, items, largest_alpha(certificate), delta)
         for won in (wins, released - losses)
     )
     return low[0], high[1]
@@ -383,9 +382,13 @@ def within(value: float, ends: tuple[float, float]) -> float:
     return min(max(value, ends[0]), ends[1])
 
 
-def one_of_each(run: Run, groups: Groups) -> set[str]:
+def one_of_each(run: Run, groups: Groups) -> Chosen:
     """The first fresh item of each group, and all without a group."""
-    return set(first_of_each(fresh_items(run), groups))
+    fresh = fresh_items(run)
+    if not groups:
+        return fresh
+    places = np.flatnonzero(fresh.mask)
+    return Chosen.of(run.items, places[np.unique(unit_codes(fresh, groups), return_index=True)[1]])
 
 
 def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
@@ -397,6 +400,8 @@ def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
 
 def unit_codes(ids: Iterable[str], groups: Groups) -> IntArray:
     """A number for the unit of each item (n,), the same for items of one unit."""
+    if not groups:
+        return np.arange(sum(1 for _ in ids))
     codes: dict[str, int] = {}
     alone = count(-1, -1)  # an item without a cluster needs no name
     numbers = (

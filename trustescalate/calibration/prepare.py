@@ -23,6 +23,7 @@ from trustescalate.data.quality import model_labels
 from trustescalate.data.roles import Role, assign_roles
 from trustescalate.errors import DataError, NoCertificate, NotMeasurable, UsageError
 from trustescalate.records import Item
+from trustescalate.records.item_columns import items_of
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.jsonl import write_atomically
 
@@ -158,7 +159,7 @@ def record_choice(config: Config, command: str, item_ids: Iterable[str]) -> None
     """
     data, wanted = load_dataset(config), set(item_ids)
     ledger = current_ledger(config.folder)
-    items = [item for item in data.items if item.id in wanted and item.id in data.annotated]
+    items = list(items_of(data.items, wanted & data.annotated))
     enter_choice(ledger, command, labels_of(items, data.annotations))
 
 
@@ -171,7 +172,7 @@ def build_protocol(
     """The protocol of a calibration with these judges, each with its fingerprint."""
     guarantee = config.guarantee
     certify = set(selected.roles["certify"])
-    rows = [item for item in data.items if item.id in certify]
+    rows = list(items_of(data.items, certify))
     return Protocol(
         task=config.task.task(),
         rule=rule_of(guarantee),

@@ -20,6 +20,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import CertificateMismatch, ConfigError, DataError
 from trustescalate.records import STRICT, Json, PolicyTest, Pooling, Region
 from trustescalate.records.bounded import read_whole
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.jsonl import decode, digest, encode, to_python, write_atomically
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.paths import Plan
@@ -125,7 +126,7 @@ def applied_region(config: Config, data: Dataset) -> RegionFile | None:
     if region is None:
         why = f"{path}: is gone, and {len(data.in_region)} labelled rows were drawn from its region"
         raise DataError([why], 'restore it, or take the rows with "purpose": "region" out of the annotations')
-    known = {item.id for item in data.items}
+    known = places_of(data.items)
     gone = [item_id for item_id in (*region.candidates, *region.roles["pilot"]) if item_id not in known]
     if gone:
         raise DataError(

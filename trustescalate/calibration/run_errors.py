@@ -73,10 +73,10 @@ def _why_none(run: Run, level: float, *, any_released: bool) -> str:
 
 def _released_by_alpha(run: Run) -> Mapping[float, int]:
     """Count the released verdicts on independent items by the α of their guarantee."""
-    certificate, free = run.header.certificate, set(run.independent)
-    released = [row.item_id for row in run.decisions if row.judge is not None and row.item_id in free]
+    certificate, free = run.header.certificate, run.independent
+    released = (row.item_id for row in run.decisions if row.judge is not None and row.item_id in free)
     if certificate.group_by is None:
-        return {certificate.alpha: len(released)} if released else {}
+        return Counter(certificate.alpha for _ in released)
     alphas = {guarantee.value: guarantee.alpha for guarantee in certified_groups(certificate)}
     values = values_of(run.items, certificate.group_by)
     return Counter(alphas[values[item_id]] for item_id in released)

@@ -7,6 +7,7 @@ labels were read to choose by become dev rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from math import isfinite
 from statistics import median_low
 
@@ -170,7 +171,7 @@ def _assign_fresh_roles(config: Config, data: Dataset, exemplars: int, read: fro
     for item in labelled if read else ():
         if row_digest(item) in read and given[item.id] != "exemplars":
             given[item.id] = "dev"
-    pool = data.unlabelled or tuple(item for item in labelled if given[item.id] in ("dev", "holdout"))
+    pool = data.unlabelled or [item for item in labelled if given[item.id] in ("dev", "holdout")]
     tierwise = config.guarantee.path == "tierwise" and "last_judge" not in config.fitted_on
     unused = tierwise or config.guarantee.claim == "expected"
     size = 0 if unused else config.guarantee.pilot
@@ -178,7 +179,7 @@ def _assign_fresh_roles(config: Config, data: Dataset, exemplars: int, read: fro
         role: tuple(item.id for item in labelled if given[item.id] == role)
         for role in ("exemplars", "dev", "holdout")
     }
-    return {**divided, "pilot": _ids(sorted(pool, key=lambda item: lot(seed, item))[:size])}
+    return {**divided, "pilot": _ids(nsmallest(size, pool, key=lambda item: lot(seed, item)))}
 
 
 def _find_free_clusters(data: Dataset, taken: set[str], before: set[str]) -> list[list[Item]]:

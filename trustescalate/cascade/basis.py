@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from trustescalate.calibration.served_models import must_be_served, pinned_judges
@@ -122,7 +123,7 @@ def would_judge(
         return load_items(path, config)
     holdout = set(certificate.roles["holdout"])
     held_out = (item.id for item in data.labelled if item.id in holdout)
-    return pick_items(data.items, [*ids_of(data.unlabelled), *held_out])
+    return pick_items(data.items, chain(ids_of(data.unlabelled), held_out))
 
 
 def what_changed(config: Config, data: Dataset, run: Run) -> list[str]:

@@ -37,6 +37,7 @@ from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Item, Judgment, Vote, first_reply
 from trustescalate.records.failures import describe_kinds, is_down
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.progress import Hooks
 
 
@@ -45,7 +46,7 @@ async def certify(config: Config, hooks: Hooks, asking: Asking) -> Certificate:
     data, drawn = _checked_data(config, asking)
     selected = select_rows(config, data)
     must_be_due(config, selected)
-    roles, by_id = selected.roles, {item.id: item for item in data.items}
+    roles, by_id = selected.roles, items_by_id(data.items)
     region = None if drawn is not None else applied_region(config, data)
     certify_ids = (*roles["certify"], *roles.get("region", ()))
     ledger = testable_ledger(config.folder, certify_ids)
@@ -192,7 +193,7 @@ async def _judge(
     if drawn is None:
         await collect_judgments(items, panel.judges, collect=collect, in_flight=panel.in_flight)
     else:
-        by_id = {item.id: item for item in data.items}
+        by_id = items_by_id(data.items)
         await judge_batch(
             protocol,
             data.annotations,

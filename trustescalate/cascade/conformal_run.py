@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from trustescalate.calibration.expectation import decide_run, set_apart
-from trustescalate.cascade.run_folder import RunWriter
+from trustescalate.cascade.run_writer import RunWriter
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.judges.base import Judge
 from trustescalate.records import Decision, Item, Judgment, Run

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from trustescalate.calibration.votes import confidence
 from trustescalate.config import Config
-from trustescalate.data.clusters import clusters
+from trustescalate.data.clusters import clustered_with
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.labels import majority
 from trustescalate.judges.base import Judge, all_done
 from trustescalate.judges.distilled import FittingRows, RecordedJudge, UnfittedJudge
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.records import Item, Judgment, Label, Task
+from trustescalate.records.item_columns import items_of
 from trustescalate.records.votes import all_votes
 
 TESTED = ("certify", "region", "aside", "waiting")
@@ -34,11 +35,15 @@ def fitting_rows(
         wanted = {*roles["exemplars"], *roles["dev"]}
         notes = [note for note in data.annotations if note.item_id in wanted]
         truth = majority(config.task.task(), notes)
-        labelled = [Exemplar(item, label) for item in data.items if (label := truth.get(item.id)) is not None]
+        labelled = [
+            Exemplar(item, label)
+            for item in items_of(data.items, truth)
+            if (label := truth[item.id]) is not None
+        ]
     if "last_judge" in fit_on:
         near = set() if config.guarantee.claim == "batch" else near_tested(data, roles)
         pilot = set(roles["pilot"]) - near
-        unlabelled = [item for item in data.items if item.id in pilot]
+        unlabelled = list(items_of(data.items, pilot))
     last = config.judges[-1].name
     return FittingRows(labelled, unlabelled, {row.item_id: row for row in recorded if row.judge == last})
 
@@ -46,8 +51,7 @@ def fitting_rows(
 def near_tested(data: Dataset, roles: Mapping[str, Sequence[str]]) -> set[str]:
     """Return the ids of all items in a cluster with a row that is tested, or may be."""
     tested = {item_id for role in TESTED for item_id in roles.get(role, ())}
-    ids = ([item.id for item in rows] for rows in clusters(data.items))
-    return {item_id for rows in ids if not tested.isdisjoint(rows) for item_id in rows}
+    return clustered_with(data.items, tested)
 
 
 async def fit_judges(judges: Sequence[Judge], task: Task, estimator: str, rows: FittingRows) -> list[Judge]:

@@ -25,10 +25,10 @@ from trustescalate.cascade.run_folder import (
     RunFolder,
     find_run,
     numbered_runs,
-    to_ask_again,
     used_items,
     with_labels,
 )
+from trustescalate.cascade.run_writer import RunWriter, to_ask_again
 from trustescalate.cascade.runner import (
     Cascade,
     must_certify,
@@ -54,10 +54,12 @@ from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
+from trustescalate.records.columns import Column
 from trustescalate.records.criteria import count_in_words
-from trustescalate.records.item_columns import places_of
+from trustescalate.records.item_columns import items_of, places_of
+from trustescalate.records.judge_counts import count_votes
 from trustescalate.records.progress import Hooks, Progress
-from trustescalate.records.stored import items_digest, select_items
+from trustescalate.records.stored import items_digest, take_items
 
 WITHOUT = "`trustescalate run --uncertified` judges without a certificate, and releases nothing"
 RECORDED_PACKAGES = ("numpy", "openai", "scipy", "torch", "transformers")
@@ -114,7 +116,7 @@ async def run_items(
             if served.changed:
                 hooks.notice(served.sentence)
         if failed := to_ask_again(run):
-            again = count_in_words([item for item in run.items if item.id in failed])
+            again = count_in_words(list(items_of(run.items, failed)))
             what = "have" if run.uncertified else "went to people with"
             hooks.notice(f"{again} {what} failed votes; resume this run to ask them again")
         return run, data
@@ -158,7 +160,7 @@ async def _judge(
     config: Config, folder: RunFolder, data: Dataset, panel: Panel, cascade: Cascade | None, hooks: Hooks
 ) -> None:
     """Decide all items of a run that are not decided, and record how it ended."""
-    with folder.writer(pinned_judges(config.model_dump(mode="json"))) as writer:
+    with RunWriter(folder, pinned_judges(config.model_dump(mode="json"))) as writer:
         run = writer.begin(with_labels(folder, data))
         panel.ask_again(writer.asked_before)
         tally = _Tally(hooks.progress, panel.budget, run)
@@ -312,14 +314,17 @@ class _Tally:
         self._total = len(run.items)
         self._uncertified = run.uncertified
         self._escalated = self._abstained = self._failed = 0
-        self._known: set[str] = set()
+        self._places, self._decided = places_of(run.items), bytearray(len(run.items))
+        self._done = 0
         for decision in run.decisions:
             self._count(decision)
-        self.judged(sum(judgment.failed for judgment in run.judgments))
+        self.judged(count_votes(run.judgments).whole.failed)
 
     def undecided(self, run: Run) -> Sequence[Item]:
         """Return the items without a decision."""
-        return select_items(run.items, lambda item_id: item_id not in self._known)
+        return take_items(
+            run.items, Column("I", (k for k, decided in enumerate(self._decided) if not decided))
+        )
 
     def judged(self, failed: int, done: int | None = None) -> None:
         """Count failed votes and show the progress: the items decided, or `done` to be decided later."""
@@ -327,7 +332,7 @@ class _Tally:
         self._progress(
             self._budget.progress(
                 "judging",
-                len(self._known) if done is None else done,
+                self._done if done is None else done,
                 self._total,
                 failed=self._failed,
                 escalated=self._escalated,
@@ -341,6 +346,7 @@ class _Tally:
         self.judged(sum(judgment.failed for judgment in judgments))
 
     def _count(self, decision: Decision) -> None:
-        self._known.add(decision.item_id)
+        self._decided[self._places[decision.item_id]] = True
+        self._done += 1
         self._escalated += len(decision.trail) > 1
         self._abstained += decision.label is None and not self._uncertified

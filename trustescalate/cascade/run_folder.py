@@ -5,13 +5,11 @@ are derived again from the votes (`verification`), and the rows of a complete ru
 """
 
 import hashlib
-import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from trustescalate.calibration.files import must_follow
@@ -23,30 +21,29 @@ from trustescalate.cascade.verification import (
     Unfollowed,
     check_rows,
     difference,
-    failed_votes,
-    only_failed,
-    only_good,
     read_recorded,
 )
 from trustescalate.config import must_hold_no_link_out
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
-from trustescalate.records import Decision, Item, Judgment, Run, RunHeader
-from trustescalate.records.appending import append, lock
+from trustescalate.records import Item, Run, RunHeader
 from trustescalate.records.bounded import read_whole
-from trustescalate.records.failures import may_be_answered
-from trustescalate.records.item_columns import items_of
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.jsonl import (
     ListDigest,
     decode,
     encode,
-    read_appended,
     to_python,
-    truncate_torn,
     write_atomically,
     write_rows,
 )
-from trustescalate.records.stored import Lines, StoredItems, read_items
+from trustescalate.records.stored import (
+    Lines,
+    StoredItems,
+    decided_places,
+    read_items,
+    take_items,
+)
 from trustescalate.records.task import Json
 
 SCHEMA = 2
@@ -154,128 +151,6 @@ class RunFolder:
         if problem.place is None:
             return f"{path}: {problem.what}"
         return f"{path}:{lines[problem.file].number(problem.place)}: {problem.what}"
-
-    def writer(self, pinned: Collection[str] = ()) -> "RunWriter":
-        """Append to this run; one process at a time. `pinned` judges keep their served models."""
-        return RunWriter(self, pinned)
-
-
-class RunWriter:
-    """Appends whole rows, judgments before their decision; holds the lock of the folder.
-
-    Raises CertificateMismatch, and writes nothing, for a judgment of a `pinned` judge by another served model
-    than at calibration. `asked_before` are the items without a decision that have failed votes.
-    """
-
-    def __init__(self, folder: RunFolder, pinned: Collection[str] = ()) -> None:
-        self._folder, self._pinned = folder, pinned
-        self._files: dict[str, int] = {}
-        self._recorded: set[str] = set()
-        self._complete: dict[str, tuple[list[Judgment], Decision]] = {}
-        self.asked_before: frozenset[str] = frozenset()
-        self._lock = os.open(folder.path / ITEMS, os.O_RDWR)
-        if not lock(self._lock):
-            os.close(self._lock)
-            raise UsageError(
-                f"{folder.path}: another process is writing this run", "wait for it, or start a new run"
-            )
-        for name in (JUDGMENTS, DECISIONS):
-            truncate_torn(folder.path / name)
-
-    def begin(self, run: Run) -> Run:
-        """Make the folder ready for the rest of a run that was loaded from it, and return what stays.
-
-        Judgments that no decision rests on are removed, and so are decisions that failed votes left to
-        people, so that these votes are asked again. Failed votes stay, for what they cost.
-        """
-        self._must_be_served(run.judgments)
-        again = to_ask_again(run)
-        together = run.header.certificate.status == "expected"
-        judgments = tuple(
-            row
-            for row in run.judgments
-            if not (
-                row.item_id in again and (not together or any(may_be_answered(v.failure) for v in row.votes))
-            )
-        )
-        decisions = tuple(row for row in run.decisions if row.item_id not in again)
-        if again and together:
-            decisions = ()
-        self._folder.finish("running")
-        path = self._folder.path
-        if len(decisions) < len(run.decisions):
-            write_rows(path / DECISIONS, decisions)
-        written, _ = read_appended(path / JUDGMENTS, Judgment)
-        kept = {(row.item_id, row.judge) for row in judgments}
-        before = [row for row in written if failed_votes(row) and (row.item_id, row.judge) not in kept]
-        rows = [*map(only_failed, before), *judgments]
-        if again or before or len(written) > len(rows):
-            write_rows(path / JUDGMENTS, rows)
-        self.asked_before = frozenset(row.item_id for row in before)
-        if run.header.status == "complete" and not together:
-            own: dict[str, dict[str, Judgment]] = {}
-            for row in written:
-                own.setdefault(row.item_id, {})[row.judge] = only_good(row)
-            asked = [row for row in run.decisions if row.item_id in again]
-            self._complete = {row.item_id: ([*own[row.item_id].values()], row) for row in asked}
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        self._files = {name: os.open(path / name, flags, 0o644) for name in (JUDGMENTS, DECISIONS)}
-        return replace(run, header=self._folder.header, judgments=judgments, decisions=decisions)
-
-    def record(self, judgments: Sequence[Judgment], decision: Decision) -> None:
-        """Write one item."""
-        self._must_be_served(judgments)
-        append(self._files[JUDGMENTS], b"".join(encode(judgment) + b"\n" for judgment in judgments))
-        append(self._files[DECISIONS], encode(decision) + b"\n")
-        self._recorded.add(decision.item_id)
-
-    def stop(self, status: Literal["budget", "stopped"]) -> None:
-        """End early: a run that was complete has its earlier rows on what was not asked again."""
-        left = {item_id: rows for item_id, rows in self._complete.items() if item_id not in self._recorded}
-        for rows, decision in left.values():
-            self.record(rows, decision)
-        self._folder.finish("complete" if self._complete else status)
-
-    def record_judgment(self, judgment: Judgment) -> None:
-        """Write a judgment on an item that is decided later."""
-        self._must_be_served([judgment])
-        append(self._files[JUDGMENTS], encode(judgment) + b"\n")
-
-    def _must_be_served(self, judgments: Sequence[Judgment]) -> None:
-        must_be_served(self._folder.header.certificate, judgments, self._pinned)
-
-    def record_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Write the decisions on items with recorded judgments."""
-        append(self._files[DECISIONS], b"".join(encode(decision) + b"\n" for decision in decisions))
-
-    def close(self) -> None:
-        """Release the folder."""
-        for file in (*self._files.values(), self._lock):
-            os.close(file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def to_ask_again(run: Run) -> frozenset[str]:
-    """Return the items that went to people with failed votes that may succeed when asked again.
-
-    With the claim "batch" the recorded votes of the certificate are the judges, and answer as before.
-    """
-    if run.header.certificate.batch is not None:
-        return frozenset()
-    return frozenset(
-        row.item_id
-        for row in run.decisions
-        if row.label is None
-        and not (row.trail and row.trail[-1].accepted)
-        and any(may_be_answered(failure) for step in row.trail for failure in step.failures)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,12 +286,12 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
     must_follow(folder.path / "run.json", folder.header.certificate)
     run = folder.load()
     if run.header.certificate.batch is not None:
-        by_item = {row.item_id: row for row in run.decisions}
-        decided = list(items_of(run.items, by_item))
+        decided, places = decided_places(run), places_of(run.items)
+        items = take_items(run.items, [place for place, row in enumerate(decided) if row >= 0])
         problems = [
             f"{folder.path / DECISIONS}: item {derived.item_id!r}: {what}"
-            for derived in decide_by_labels(run.header.certificate, data.annotations, decided)
-            if (what := difference(by_item[derived.item_id], derived))
+            for derived in decide_by_labels(run.header.certificate, data.annotations, items)
+            if (what := difference(run.decisions[decided[places[derived.item_id]]], derived))
         ]
         if problems:
             raise DataError(problems, EDITED)

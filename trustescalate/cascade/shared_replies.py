@@ -23,10 +23,12 @@ class SharedReplies:
         self, judges: Collection[str], items: Iterable[Item], recorded: Iterable[Judgment] = ()
     ) -> None:
         self._judges = frozenset(judges)
-        self._shared = {item.id: name.item_id for item in items if (name := row_name(item)).criterion}
+        self._shared: dict[str, str] = {}
         self._owner: dict[Key, str] = {}
-        for judgment in recorded:
-            self.count(judgment)
+        if self._judges:
+            self._shared = {item.id: name.item_id for item in items if (name := row_name(item)).criterion}
+            for judgment in recorded:
+                self.count(judgment)
 
     def count(self, judgment: Judgment) -> Judgment:
         """The judgment with what its replies cost, without those that another row counts."""

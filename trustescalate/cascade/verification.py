@@ -13,6 +13,7 @@ from math import isclose
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trustescalate.calibration.expectation import LABELLED, SHARED, decide_run
 from trustescalate.calibration.scoring import Scorer
@@ -21,6 +22,7 @@ from trustescalate.cascade.runner import Deciding, certified_cascade, uncertifie
 from trustescalate.errors import DataError
 from trustescalate.judges.base import are_probabilities
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Usage, Vote
+from trustescalate.records.columns import Column
 from trustescalate.records.jsonl import decode
 from trustescalate.records.judge_counts import Counts
 from trustescalate.records.stored import Lines, PackedDecisions, StoredItems, StoredJudgments
@@ -49,7 +51,7 @@ class Recorded(NamedTuple):
     """
 
     judgments: Lines
-    owners: Sequence[int]
+    owners: NDArray[np.int32]
     decisions: PackedDecisions
     decided: Sequence[int]
     problems: list[Unfollowed]
@@ -102,7 +104,7 @@ def read_recorded(judgments: Lines, decisions: Lines, items: StoredItems) -> Rec
             problems.append(Unfollowed("judgments.jsonl", len(judgments) - 1, what))
     if damaged:
         raise DataError(damaged, EDITED)
-    return Recorded(judgments, owners, packed, decided, problems)
+    return Recorded(judgments, np.frombuffer(owners, np.int32), packed, decided, problems)
 
 
 def check_rows(
@@ -123,7 +125,7 @@ def check_rows(
         each = _derive_together(certificate, items, rows, recorded)
     else:
         each = _derive_each(certificate, items, rows, recorded, thresholds)
-    used, starts, changed = array("I"), array("I", [0]), dict[int, Judgment]()
+    used, starts, changed = Column("I"), Column("I", [0]), dict[int, Judgment]()
     counts = Counts()
     for place, derived in enumerate(each):
         for judgment in derived.judgments:
@@ -137,7 +139,7 @@ def check_rows(
             at = recorded.decided[place]
             what = f"item {items.ids[place]!r}: {derived.problem}"
             problems.append(Unfollowed("decisions.jsonl", None if at < 0 else at, what))
-    order = array("I", (row for row in recorded.decided if row >= 0))
+    order = Column("I", (row for row in recorded.decided if row >= 0))
     judgments = StoredJudgments(recorded.judgments, used, changed, starts, counts, items.columns)
     return Checked(judgments, recorded.decisions.ordered(order), wrong or problems)
 
@@ -156,13 +158,13 @@ def _judged(
     """Yield the judgments of each item, and add what no judge of the certificate can have given."""
     seals = {seal.judge: seal.fingerprint for seal in certificate.judges}
     labels = set(certificate.task.labels)
-    owners = np.array(recorded.owners, dtype=np.int32)
-    order = np.argsort(owners, kind="stable").astype(np.uint32)
-    ends = np.searchsorted(owners[order], np.arange(-1, len(items)), side="right")
+    owners = recorded.owners
+    order = Column("I", np.argsort(owners, kind="stable"))
+    ends = Column("I", np.cumsum(np.bincount(owners + 1, minlength=len(items) + 1)))
     damaged = list[str]()
     for place in range(len(items)):
         own = _Own({}, {})
-        for row in map(int, order[ends[place] : ends[place + 1]]):
+        for row in order.between(*ends.between(place, place + 2)):
             try:
                 judgment = decode(recorded.judgments.read(row), Judgment)
             except ValueError as error:

@@ -1,7 +1,7 @@
 """Find items that are not independent of one another."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from trustescalate.config import Config
 from trustescalate.records import Item
+from trustescalate.records.columns import Column
 from trustescalate.records.criteria import row_name
-from trustescalate.records.item_columns import ids_of, items_of, places_of
+from trustescalate.records.item_columns import Chosen, ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 from trustescalate.records.stored import StoredItems
@@ -34,57 +35,70 @@ def content_digest(item: Item) -> str:
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
     """Items that must stay together: same group, or same content. The smallest sets closed under both."""
     members: dict[int, list[Item]] = defaultdict(list)
-    for item, number in zip(items, _cluster_numbers(items), strict=True):
+    for item, number in zip(items, _cluster_numbers(items).tolist(), strict=True):
         members[number].append(item)
     return list(members.values())
 
 
-def independent_items(
-    items: Sequence[Item], known: Sequence[Item], taken: Set[str], seed: int
-) -> tuple[str, ...]:
+def clustered_with(items: Sequence[Item], ids: Collection[str]) -> set[str]:
+    """The ids of all items in a cluster with one of these.
+
+    >>> items = [Item("a", "1", ("x",)), Item("b", "1", ("x",)), Item("c", "2", ("x",))]
+    >>> sorted(clustered_with(items, {"b"}))
+    ['a', 'b']
+    """
+    here, known = places_of(items), ids_of(items)
+    number = _cluster_numbers(items)
+    chosen = number[[here[item_id] for item_id in ids if item_id in here]]
+    return {known[place] for place in np.flatnonzero(np.isin(number, chosen)).tolist()}
+
+
+def independent_items(items: Sequence[Item], known: Sequence[Item], taken: Set[str], seed: int) -> Chosen:
     """One of `items` from each cluster without a row in `taken`: the first by a seeded hash of its id.
 
     `taken` are ids of items that a certificate was made from, looked up in `known` where they are not among
     `items`. No verdict is looked at.
 
     >>> items = [Item("a", "1", ("x",)), Item("b", "2", ("x",), group="g"), Item("c", "3", ("x",))]
-    >>> independent_items(items, [Item("d", "4", ("x",), group="g")], {"c", "d"}, seed=0)
-    ('a',)
+    >>> list(independent_items(items, [Item("d", "4", ("x",), group="g")], {"c", "d"}, seed=0))
+    ['a']
     """
-    here = places_of(items)
+    here, ids = places_of(items), ids_of(items)
     used = [item for item in items_of(known, taken) if item.id not in here]
-    ids = [*ids_of(items), *(item.id for item in used)]
-    # Of each cluster the item with the smallest hash; None where one is taken.
-    free: dict[int, str | None] = {}
-    for item_id, cluster in zip(ids, _cluster_numbers(chain(items, used)), strict=True):
-        best = free.setdefault(cluster, item_id)
-        if item_id in taken:
-            free[cluster] = None
-        elif best is not None and best != item_id:
-            free[cluster] = min(best, item_id, key=lambda each: digest("one", seed, each))
-    return tuple(item_id for item_id in free.values() if item_id is not None)
+    number = _cluster_numbers(chain(items, used))
+    rows = [*(here[item_id] for item_id in taken if item_id in here), *range(len(items), len(number))]
+    size = np.bincount(number)
+    size[number[rows]] = 0  # a cluster with a row that is taken
+    own = size[number[: len(items)]]
+    first: dict[int, tuple[str, int]] = {}
+    for place in np.flatnonzero(own > 1).tolist():
+        mine = digest("one", seed, ids[place]), place
+        first[int(number[place])] = min(first.get(int(number[place]), mine), mine)
+    free = own == 1
+    free[[place for _, place in first.values()]] = True
+    return Chosen(items, free)
 
 
-def _cluster_numbers(items: Iterable[Item]) -> list[int]:
+def _cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:
     """A number for each item, the same for items that must stay together (`clusters`)."""
-    groups, contents = list[str | None](), list[bytes]()
-    for item in items:
-        groups.append(item.group)
-        contents.append(_short(content_digest(item)))
-    number = _codes(contents).tolist()
-    parent: dict[int, int] = {}
+    contents, groups, grouped = Column("Q"), Column("Q"), Column("I")
+    for place, item in enumerate(items):
+        contents.add_bytes(_short(content_digest(item)))
+        if item.group is not None:
+            groups.add_bytes(_short(digest(item.group)))
+            grouped.append(place)
+    number = _codes(contents)
+    if not len(grouped):
+        return number
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(key: int) -> int:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    first: dict[str, int] = {}
-    for group, content in zip(groups, number, strict=True):
-        if group is not None:
-            parent[find(content)] = find(first.setdefault(group, content))
-    return [find(content) if parent else content for content in number]
+    # A graph of contents and groups: an item in a group is an edge between its content and the group.
+    content, group = number[grouped.numpy()], _codes(groups)
+    contents_in_all, size = int(number.max()) + 1, int(number.max() + group.max()) + 2
+    edges = coo_array((np.ones(len(group), np.int8), (content, contents_in_all + group)), (size, size))
+    joined: NDArray[np.int32] = connected_components(edges, directed=False)[1]
+    return joined[number]
 
 
 def cluster_source(config: Config, items: Sequence[Item]) -> str:
@@ -106,13 +120,14 @@ def own_group(item: Item) -> str | None:
 
 def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """Ids of items with the same prompt and no common group, for a warning."""
-    same: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        same[digest(item.asked)].append(item)
+    code = _codes(_shorts(digest(item.asked) for item in items))
+    same: dict[int, list[Item]] = defaultdict(list)
+    for place in np.flatnonzero(np.bincount(code)[code] > 1).tolist():
+        same[int(code[place])].append(items[place])
     return [
         tuple(item.id for item in rows)
         for rows in same.values()
-        if len(rows) > 1 and (len({item.group for item in rows}) > 1 or rows[0].group is None)
+        if len({item.group for item in rows}) > 1 or rows[0].group is None
     ]
 
 
@@ -120,7 +135,7 @@ def with_clusters(items: Sequence[Item], by: str | None) -> Sequence[Item]:
     """Items with the group that [data] cluster gives them; without it, items with one prompt share one."""
     if by == "group":
         return items
-    groups = list(_groups(items, by))
+    groups = _groups(items, by)
     if isinstance(items, StoredItems):
         return items.clustered(groups)
     return tuple(replace(item, group=group) for item, group in zip(items, groups, strict=True))
@@ -128,8 +143,8 @@ def with_clusters(items: Sequence[Item], by: str | None) -> Sequence[Item]:
 
 def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
     if by is None:
-        code = _codes(_short(digest(item.asked)) for item in items)
-        alone = (np.bincount(code)[code] == 1).tolist() if len(code) else []
+        code = _codes(_shorts(digest(item.asked) for item in items))
+        alone = (np.bincount(code)[code] == 1).tobytes()
         for item, one in zip(items, alone, strict=True):
             yield item.group if one or item.group is not None else digest(item.asked)
     elif by == "prompt":
@@ -139,10 +154,27 @@ def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
 
 
 def _short(hexadecimal: str) -> bytes:
-    """The first half of a digest: equal for different texts in one of 2**64 pairs of a billion texts."""
-    return bytes.fromhex(hexadecimal)[:16]
+    """Eight bytes of a digest, equal for two different texts with probability 2**-64.
+
+    Then two items would count as one cluster, which weakens no guarantee.
+    """
+    return bytes.fromhex(hexadecimal[:16])
 
 
-def _codes(digests: Iterable[bytes]) -> NDArray[np.int64]:
-    """A number for each digest of 16 bytes, the same for equal ones."""
-    return np.unique(np.frombuffer(b"".join(digests), dtype="V16"), return_inverse=True)[1]
+def _shorts(digests: Iterable[str]) -> Column:
+    column = Column("Q")
+    for each in digests:
+        column.add_bytes(_short(each))
+    return column
+
+
+def _codes(column: Column) -> NDArray[np.int32]:
+    """A number for each element, the same for equal ones."""
+    if not len(column):
+        return np.zeros(0, np.int32)
+    values = column.numpy()
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    codes = np.empty(len(order), np.int32)
+    codes[order] = np.cumsum(np.append(False, values[1:] != values[:-1]), dtype=np.int32)
+    return codes

@@ -20,7 +20,7 @@ from trustescalate.records.criteria import CRITERION
 from trustescalate.records.item_columns import groups_of, items_of
 from trustescalate.records.item_fields import value_of, values_of
 from trustescalate.records.jsonl import Row, read_rows
-from trustescalate.records.stored import read_items, select_items
+from trustescalate.records.stored import StoredItems, read_items, select_items
 
 NO_ITEMS = (
     "write one item a line into it, as the comment at [data] items of the starter configuration shows, or "
@@ -140,19 +140,22 @@ def _check_row(item: Item, config: Config) -> Item:
 
 def _read_items(path: Path, config: Config) -> tuple[Sequence[Item], list[str]]:
     """The items of a file, and what is wrong with it and with them."""
-    task, seen, wrong = config.task.task(), dict[str, int](), list[str]()
+    task, wrong = config.task.task(), list[tuple[int, str]]()
 
     def check(line: int, item: Item) -> None:
         at = f"{path}:{line}: item {item.id!r}"
-        if seen.setdefault(item.id, line) != line:
-            wrong.append(f"{at} was already on line {seen[item.id]}; ids must differ")
-        wrong.extend(_problems_of(at, item, task))
-        wrong.extend(f"{at} {problem}" for problem in [criterion_in_meta(item, config)] if problem)
+        wrong.extend((line, problem) for problem in _problems_of(at, item, task))
+        wrong.extend((line, f"{at} {why}") for why in [criterion_in_meta(item, config)] if why)
 
     items, problems = read_items(path, check)
+    if isinstance(items, StoredItems):
+        for place, before in items.columns.places.repeated():
+            line, first = items.lines.number(place), items.lines.number(before)
+            why = f"item {items.ids[place]!r} was already on line {first}; ids must differ"
+            wrong.append((line, f"{path}:{line}: {why}"))
     if not items and not problems:
         problems = [f"{path}: holds no rows"]
-    return items, problems + wrong
+    return items, problems + [problem for _, problem in sorted(wrong)]
 
 
 def _problems_of(at: str, item: Item, task: Task) -> Iterator[str]:

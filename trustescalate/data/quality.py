@@ -25,7 +25,8 @@ from trustescalate.records import (
     Turn,
     spoken,
 )
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import ask_several, row_name
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.stats.agreement import krippendorff_alpha, leave_one_out_agreement
 from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.minhash import Hashes, near_pairs
@@ -53,22 +54,30 @@ def check_quality(
 ) -> tuple[list[Fact], list[str]]:
     """Return facts as (name, value), and warnings. `roles` holds item ids by role, and may be empty."""
     truth = {item_id: label for item_id, label in majority(task, notes).items() if label is not None}
-    by_id = {item.id: item for item in items}
+    by_id = items_by_id(items)
     facts, warnings = _check_annotators(task, notes)
     warnings += _check_balance(truth)
     if task.kind is TaskKind.PAIRWISE:
         for more_facts, more_warnings in (_check_sides(truth), _check_length(by_id, truth)):
             facts += more_facts
             warnings += more_warnings
-    lengths = sorted(len(text) for item in items for text in item.texts)
+    lengths, empty = Counter[int](), 0
+    for item in items:
+        lengths.update(map(len, item.texts))
+        empty += sum(map(_is_empty, item.responses))
     if lengths:
-        facts.append(
-            ("responses", f"{lengths[len(lengths) // 2]:,} characters at the median, {lengths[-1]:,} at most")
-        )
-    empty = sum(_is_empty(response) for item in items for response in item.responses)
+        middle = _median_high(lengths)
+        facts.append(("responses", f"{middle:,} characters at the median, {max(lengths):,} at most"))
     if empty:
         facts.append(("empty responses", f"{empty:,}, shown as {EMPTY_RESPONSE!r}"))
     return facts, warnings + _check_duplicates(items, roles)
+
+
+def _median_high(counts: Mapping[int, int]) -> int:
+    """The median of numbers that are counted; of an even number the higher one of the middle two."""
+    numbers = sorted(counts)
+    sums = np.cumsum([counts[number] for number in numbers])
+    return numbers[int(np.searchsorted(sums, sums[-1] // 2, "right"))]
 
 
 def _is_empty(response: str | tuple[Turn, ...]) -> bool:
@@ -200,7 +209,8 @@ def _is_biased(count: int, n: int) -> bool:
 
 def _check_duplicates(items: Sequence[Item], roles: Mapping[str, Sequence[str]]) -> list[str]:
     """Near-duplicates: whole items, and prompts without a common group. Rows of one item are one."""
-    items = list({row_name(item).item_id: item for item in items}.values())
+    if ask_several(items):
+        items = list({row_name(item).item_id: item for item in items}.values())
     rng = np.random.default_rng(0)
     compared = [items[i] for i in sorted(rng.permutation(len(items))[:MOST_COMPARED])]
     warnings = []

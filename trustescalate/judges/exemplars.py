@@ -11,6 +11,7 @@ from trustescalate.errors import DataError
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.records import TIE, Annotation, Item, Label, Task, TaskKind
 from trustescalate.records.criteria import row_name
+from trustescalate.records.item_columns import items_of
 
 Deck = list[tuple[Item, Label]]
 
@@ -120,7 +121,7 @@ def exemplars_of(config: Config, data: Dataset, ids: Sequence[str]) -> Sequence[
     if not config.needs_exemplars:
         return ((),) * config.ensemble.members
     wanted = {item_id: place for place, item_id in enumerate(ids)}
-    items = sorted((item for item in data.items if item.id in wanted), key=lambda item: wanted[item.id])
+    items = sorted(items_of(data.items, wanted), key=lambda item: wanted[item.id])
     notes = [note for note in data.annotations if note.item_id in wanted]
     sizes = (config.ensemble.members, config.ensemble.shots, config.roles.seed)
     if config.criteria:

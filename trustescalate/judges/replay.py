@@ -1,6 +1,6 @@
 """Replay recorded votes as a judge: tests, documentation, re-analysis at no cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Self
 from trustescalate.errors import DataError
 from trustescalate.judges.base import Tariff, are_counts, are_log_probabilities, are_probabilities
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
+from trustescalate.records.columns import Column, Places, Texts
 from trustescalate.records.criteria import row_id, split_row_id
-from trustescalate.records.jsonl import Row, digest, read_rows
+from trustescalate.records.jsonl import digest
+from trustescalate.records.stored import Lines, Stored, read_stored
 from trustescalate.records.votes import Enough, next_wave
 
 
@@ -24,17 +26,13 @@ class ReplayJudge:
     """
 
     def __init__(self, name: str, judgments: Sequence[Judgment], tariff: Tariff | None = None) -> None:
+        known = judgments.known if isinstance(judgments, StoredVotes) else Known(judgments)
         self.name = name
-        self.judgments = tuple(judgments)
-        self.fingerprint = judgments[0].fingerprint
-        self.channel: Channel = next(
-            (vote.channel for row in judgments for vote in row.votes if vote.failure is None), "logprobs"
-        )
-        self._planned = {judgment.item_id: judgment.planned for judgment in judgments}
-        self._served = {judgment.item_id: judgment.served for judgment in judgments if judgment.served}
-        self._most = max(self._planned.values())
-        self._waves = {judgment.item_id: _waves(judgment) for judgment in judgments}
-        self._orders = max(len(waves[0]) for waves in self._waves.values())
+        self.judgments = judgments
+        self.fingerprint = known.fingerprint
+        self.channel: Channel = known.channel or "logprobs"
+        self.places: Mapping[str, int] = Places(known.ids)  # of each item in `judgments`
+        self._most, self._orders = known.planned, known.orders
         self._tariff = tariff
 
     @classmethod
@@ -64,15 +62,17 @@ class ReplayJudge:
     async def judge(self, item: Item, enough: Enough) -> Judgment:
         """The recorded votes on an item."""
         votes: list[Vote] = []
-        planned = self._planned.get(item.id, self._most)
-        left = self._completed(self._waves.get(item.id, [[]]), planned)
+        place = self.places.get(item.id)
+        recorded = None if place is None else self.judgments[place]
+        planned = self._most if recorded is None else recorded.planned
+        left = self._completed([[]] if recorded is None else _waves(recorded), planned)
         while left and (size := next_wave(votes, len(left[0]), 1, planned, enough)):
             votes += left[0][:size]
             left = [wave for wave in (left[0][size:], *left[1:]) if wave]
         if not left and not enough(votes, planned):
             after = votes[-1].exemplar_set + 1
             votes += [self._missing(after)] * (planned - len(votes))
-        served = self._served.get(item.id, ())
+        served = () if recorded is None else recorded.served
         return Judgment(item.id, self.name, self.fingerprint, tuple(votes), planned, served)
 
     def _completed(self, waves: list[list[Vote]], planned: int) -> list[list[Vote]]:
@@ -97,34 +97,69 @@ def _waves(judgment: Judgment) -> list[list[Vote]]:
     return [list(wave) for _, wave in groupby(votes, key=lambda vote: vote.exemplar_set)]
 
 
+class Known:
+    """What a judge knows of its recorded votes before it is asked: the items, and the size of an ensemble."""
+
+    def __init__(self, judgments: Iterable[Judgment] = ()) -> None:
+        self.ids = Texts()
+        self.fingerprint = ""
+        self.channel: Channel | None = None
+        self.planned = self.orders = 0
+        for judgment in judgments:
+            self.add(judgment)
+
+    def add(self, judgment: Judgment) -> None:
+        """Take a judgment."""
+        self.fingerprint = self.fingerprint or judgment.fingerprint
+        if self.channel is None:
+            self.channel = next((vote.channel for vote in judgment.votes if vote.failure is None), None)
+        self.planned = max(self.planned, judgment.planned)
+        self.orders = max(self.orders, len(_waves(judgment)[0]))
+        self.ids.append(judgment.item_id)
+
+
+class StoredVotes(Stored[Judgment]):
+    """Recorded votes of one judge in a file, with what is known of them."""
+
+    def __init__(self, lines: Lines, rows: Sequence[int], known: Known) -> None:
+        super().__init__(Judgment, lines, rows)
+        self.known = known
+
+
 def load_votes(
     path: Path, task: Task, name: str, criteria: Mapping[str, Task] = MappingProxyType({})
-) -> list[Judgment]:
-    """Read the judgments of one judge from a file. Raises DataError with every bad line.
+) -> StoredVotes:
+    """Index the judgments of one judge in a file. Raises DataError with every bad line.
 
     With several `criteria` a row is about one of them, which its id names (`records.criteria.row_id`).
     """
-    rows, problems = read_rows(path, Judgment)
-    rows = [row for row in rows if row.record.judge == name]
-    if not rows and not problems:
+    problems, known, chosen, marks = list[str](), Known(), Column("I"), set[str]()
+
+    def check(number: int, row: int, judgment: Judgment) -> None:
+        if judgment.judge == name:
+            problems.extend(_row_problems(f"{path}:{number}", judgment, task, criteria))
+            if judgment.votes:
+                known.add(judgment)
+                chosen.append(row)
+            marks.add(judgment.fingerprint)
+
+    lines, unread = read_stored(path, Judgment, check)
+    problems = unread + problems
+    if not chosen and not problems:
         problems.append(f"{path}: holds no judgment of {name!r}; name the recorded judge by `of`")
-    problems += [problem for row in rows for problem in _row_problems(path, row, task, criteria)]
-    first: dict[str, int] = {}
-    for line, judgment in rows:
-        if judgment.item_id in first:
-            before = first[judgment.item_id]
-            problems.append(f"{path}:{line}: item {judgment.item_id!r} was already judged on line {before}")
-        first.setdefault(judgment.item_id, line)
-    if len({row.record.fingerprint for row in rows}) > 1:
+    for place, before in () if lines is None else Places(known.ids).repeated():
+        assert lines is not None
+        at, first = lines.number(chosen[place]), lines.number(chosen[before])
+        problems.append(f"{path}:{at}: item {known.ids[place]!r} was already judged on line {first}")
+    if len(marks) > 1:
         problems.append(f"{path}: {name!r} has judgments of different fingerprints, so of different judges")
-    if problems:
+    if problems or lines is None:
         raise DataError(problems, "record the votes again, or fix the lines named above")
-    return [row.record for row in rows]
+    return StoredVotes(lines, chosen, known)
 
 
-def _row_problems(path: Path, row: Row[Judgment], task: Task, criteria: Mapping[str, Task]) -> list[str]:
-    line, judgment = row
-    at = f"{path}:{line}: item {judgment.item_id!r}"
+def _row_problems(place: str, judgment: Judgment, task: Task, criteria: Mapping[str, Task]) -> list[str]:
+    at = f"{place}: item {judgment.item_id!r}"
     if criteria:
         name = split_row_id(judgment.item_id)
         if name.criterion not in criteria:

@@ -1,29 +1,55 @@
 """Read ids and clusters of items without making the items, where they are kept as columns."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import isnan
 
+import numpy as np
+from numpy.typing import NDArray
+
+from trustescalate.records.columns import Codes, Picked, Place, Places
 from trustescalate.records.task import Item
-
-Place = int
 
 
 class ItemColumns:
-    """What is in memory of items on disk: `ids`, `groups`, and whether some are rows of criteria."""
+    """What is known of items on disk: `ids`, `groups`, and whether some are rows of criteria."""
 
     def __init__(self, ids: Sequence[str], groups: Sequence[str | None], *, several: bool) -> None:
         self.ids, self.groups, self.several = ids, groups, several
 
     @cached_property
-    def places(self) -> Mapping[str, Place]:
+    def places(self) -> Places:
         """The place of each id."""
-        return {item_id: place for place, item_id in enumerate(self.ids)}
+        return Places(self.ids)
 
     @cached_property
-    def group_of(self) -> Mapping[str, str | None]:
+    def group_of(self) -> Mapping[str, str]:
         """The cluster of each id that has one."""
-        pairs = zip(self.ids, self.groups, strict=True)
-        return {item_id: group for item_id, group in pairs if group is not None}
+        return _ValueById(self.places, self.groups)
+
+    def select(self, places: Sequence[Place]) -> "ItemColumns":
+        """Those of some places."""
+        return ItemColumns(Picked(self.ids, places), Picked(self.groups, places), several=self.several)
+
+
+class _ValueById(Mapping[str, str]):
+    """A value of each item that has one, by id."""
+
+    def __init__(self, places: Mapping[str, Place], values: Sequence[str | None]) -> None:
+        self._places, self._values = places, values
+
+    def __getitem__(self, item_id: str) -> str:
+        value = self._values[self._places[item_id]]
+        if value is None:
+            raise KeyError(item_id)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        pairs = zip(self._places, self._values, strict=True)
+        return (item_id for item_id, value in pairs if value is not None)
+
+    def __len__(self) -> int:
+        return sum(value is not None for value in self._values)
 
 
 def columns_of(items: object) -> ItemColumns | None:
@@ -45,12 +71,39 @@ def places_of(items: Sequence[Item]) -> Mapping[str, Place]:
 
 
 def items_of(items: Sequence[Item], ids: Collection[str]) -> Iterator[Item]:
-    """Those of the items that have one of these ids, in any order."""
+    """Those of the items that have one of these few ids, in their order."""
     columns = columns_of(items)
     if columns is None:
         yield from (item for item in items if item.id in ids)
     else:
-        yield from (items[columns.places[item_id]] for item_id in ids if item_id in columns.places)
+        places = sorted(columns.places[item_id] for item_id in ids if item_id in columns.places)
+        yield from (items[place] for place in places)
+
+
+def items_by_id(items: Sequence[Item]) -> Mapping[str, Item]:
+    """The items by their ids; those on disk are read when they are asked for.
+
+    >>> items_by_id([Item("a", "?", ("x",))])["a"].prompt
+    '?'
+    """
+    return _ById(items) if columns_of(items) else {item.id: item for item in items}
+
+
+class _ById(Mapping[str, Item]):
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items, self._places = items, places_of(items)
+
+    def __getitem__(self, item_id: str) -> Item:
+        return self._items[self._places[item_id]]
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._items)
 
 
 def groups_of(items: Sequence[Item]) -> Mapping[str, str | None]:
@@ -70,3 +123,62 @@ def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str,
     here = places_of(second)
     others = {item_id: group for item_id, group in groups_of(first).items() if item_id not in here}
     return others | dict(groups_of(second)) if others else groups_of(second)
+
+
+class Chosen(Collection[str]):
+    """The ids of some items, in the order of the items; `mask` (n,) says which."""
+
+    def __init__(self, items: Sequence[Item], mask: NDArray[np.bool_]) -> None:
+        self._ids, self._places, self.mask = ids_of(items), places_of(items), mask
+
+    @classmethod
+    def of(cls, items: Sequence[Item], places: Iterable[Place]) -> "Chosen":
+        """The items at these places."""
+        mask = np.zeros(len(items), np.bool_)
+        for place in places:
+            mask[place] = True
+        return cls(items, mask)
+
+    def __contains__(self, item_id: object) -> bool:
+        place = self._places.get(item_id)  # type: ignore[call-overload]
+        return place is not None and bool(self.mask[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._ids[place] for place in np.flatnonzero(self.mask).tolist())
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+
+class Numbers(Mapping[str, float]):
+    """A number of each item that has one, by its id; the others have NaN in `numbers` (n,)."""
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.float64]) -> None:
+        self._items, self._places, self.numbers = items, places_of(items), numbers
+
+    def without(self, ids: Iterable[str]) -> "Numbers":
+        """Those of the other items."""
+        numbers = self.numbers.copy()
+        numbers[[self._places[item_id] for item_id in ids if item_id in self._places]] = np.nan
+        return Numbers(self._items, numbers)
+
+    def __getitem__(self, item_id: str) -> float:
+        number = float(self.numbers[self._places[item_id]])
+        if isnan(number):
+            raise KeyError(item_id)
+        return number
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(Chosen(self._items, ~np.isnan(self.numbers)))
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(~np.isnan(self.numbers)))
+
+
+def value_by_id(items: Sequence[Item], values: Iterable[str | None]) -> Mapping[str, str]:
+    """The value of each item that has one, by its id; `values` are in the order of the items."""
+    columns = columns_of(items)
+    if columns is None:
+        pairs = zip(items, values, strict=True)
+        return {item.id: value for item, value in pairs if value is not None}
+    return _ValueById(columns.places, Codes(values))

@@ -2,9 +2,10 @@
 
 A value is data: it is compared, counted and shown, and never a path, a pattern or a key of ours."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from trustescalate.records import Item
+from trustescalate.records.item_columns import value_by_id
 
 
 def value_of(item: Item, by: str) -> str | None:
@@ -17,6 +18,6 @@ def value_of(item: Item, by: str) -> str | None:
     return None if value in (None, "") or isinstance(value, dict | list) else str(value)
 
 
-def values_of(items: Iterable[Item], by: str) -> Mapping[str, str]:
+def values_of(items: Sequence[Item], by: str) -> Mapping[str, str]:
     """The value of each item that has one, by id."""
-    return {item.id: value for item in items if (value := value_of(item, by)) is not None}
+    return value_by_id(items, (value_of(item, by) for item in items))

@@ -1,6 +1,6 @@
 """Define a run: its header, its decisions, and statistics derived from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -122,7 +122,7 @@ class Run:
     overall: Overall | None = None
     shift: tuple[TierShift, ...] = ()
     standings: Standings | None = None
-    independent: tuple[str, ...] = ()
+    independent: Collection[str] = ()
     product: Product | None = None
     criteria: Criteria | None = None
 

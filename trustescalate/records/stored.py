@@ -10,15 +10,17 @@ import tempfile
 import threading
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar, overload
+from typing import IO, Any, TypeVar
 
 from trustescalate.errors import DataError
 from trustescalate.records.bounded import open_file, read_lines
+from trustescalate.records.columns import Codes, Column, Lazy, Place, Texts
 from trustescalate.records.criteria import row_name
-from trustescalate.records.item_columns import ItemColumns, Place, columns_of, ids_of, places_of
+from trustescalate.records.item_columns import ItemColumns, columns_of, ids_of, places_of
 from trustescalate.records.jsonl import LONGEST_PROBLEM, MOST_PROBLEMS, ListDigest, decode, to_python
 from trustescalate.records.judge_counts import Counts
 from trustescalate.records.judging import Judgment
@@ -30,39 +32,6 @@ CHANGED = "the file was changed while it was read; try again"
 MARK = b"\xef\xbb\xbf"
 
 
-class Lazy(Sequence[T], Generic[T]):
-    """A sequence that makes each element when it is asked for; equal to any sequence of equal elements."""
-
-    def _at(self, place: Place) -> T:
-        """Make the element of a place that exists."""
-        raise NotImplementedError
-
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
-        if isinstance(place, slice):
-            return tuple(map(self._at, range(len(self))[place]))
-        return self._at(range(len(self))[place])
-
-    def __iter__(self) -> Iterator[T]:
-        return map(self._at, range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
-            return NotImplemented
-        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (tuple(self),)  # a copy is whole, and needs no file
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self):,}>"
-
-
 class Lines:
     """The lines of a file, also of a compressed one, which are not blank, by their number among these.
 
@@ -72,7 +41,8 @@ class Lines:
 
     def __init__(self, path: Path, *, missing: bool = False) -> None:
         self.path = path
-        self.starts, self.lengths, self._numbers = array("Q"), array("I"), array("I")
+        self._starts, self._lengths = Column("Q"), Column("I")
+        self._skipped: list[tuple[int, int]] = []  # the rows before blank lines, and how many there were
         self._file: IO[bytes] = io.BytesIO() if missing and not path.exists() else open_file(path)
         self._lock = threading.Lock()
         if path.suffix.lower() == ".gz":
@@ -89,14 +59,14 @@ class Lines:
             self._file.close()
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self._starts)
 
     def scan(self, *, appended: bool = False) -> Iterator[tuple[int, bytes]]:
         """Find the lines, once: yield each with its number in the file.
 
         Of an `appended` file the last line is left out where its end is missing: a crash tore it.
         """
-        start, self._stamp = 0, None if appended else self._stamp_now()
+        start, last, self._stamp = 0, 0, None if appended else self._stamp_now()
         for number, line in enumerate(read_lines(self._file), 1):
             begin, start = start, start + len(line)
             if appended and not line.endswith(b"\n"):
@@ -104,20 +74,21 @@ class Lines:
             if number == 1 and line.startswith(MARK):
                 begin, line = begin + len(MARK), line.removeprefix(MARK)  # noqa: PLW2901
             if line != b"\n" if appended else line.strip():
-                self.starts.append(begin)
-                self.lengths.append(len(line))
-                self._numbers.append(number)
+                if number - len(self) != last:
+                    last = number - len(self)
+                    self._skipped.append((len(self), last))
+                self._starts.append(begin)
+                self._lengths.append(len(line))
                 yield number, line
 
     def drop(self) -> None:
-        """Leave the last line found out again."""
-        self.starts.pop()
-        self.lengths.pop()
-        self._numbers.pop()
+        """Leave out the line that was found last."""
+        self._starts.pop()
+        self._lengths.pop()
 
     def read(self, row: int) -> bytes:
         """Read a line again. Raises DataError where the file was written to since, or has become shorter."""
-        start, length = self.starts[row], self.lengths[row]
+        start, length = self._starts[row], self._lengths[row]
         if self._stamp != (self._stamp and self._stamp_now()):
             raise DataError([f"{self.path}: was changed"], CHANGED)
         if self._number is not None:
@@ -126,7 +97,7 @@ class Lines:
             with self._lock:
                 self._file.seek(start)
                 line = self._file.read(length)
-        if len(line) < self.lengths[row]:
+        if len(line) < length:
             raise DataError([f"{self.path}: ends early"], CHANGED)
         return line
 
@@ -138,7 +109,8 @@ class Lines:
 
     def number(self, row: int) -> int:
         """The number in the file of a line, from 1."""
-        return self._numbers[row]
+        at = bisect_right(self._skipped, row, key=lambda pair: pair[0])
+        return row + self._skipped[at - 1][1]
 
 
 class Stored(Lazy[T]):
@@ -177,21 +149,15 @@ class StoredItems(Stored[Item]):
         item, group = super()._at(place), self.columns.groups[place]
         return item if item.group == group else replace(item, group=group)
 
-    def clustered(self, groups: Sequence[str | None]) -> "StoredItems":
+    def clustered(self, groups: Iterable[str | None]) -> "StoredItems":
         """The same items in other clusters."""
-        columns = ItemColumns(self.columns.ids, groups, several=self.columns.several)
+        columns = ItemColumns(self.columns.ids, Codes(groups), several=self.columns.several)
         return StoredItems(self.lines, columns, self._rows)
 
     def select(self, places: Sequence[Place]) -> "StoredItems":
         """Some of these items."""
-        ids, groups = self.columns.ids, self.columns.groups
-        columns = ItemColumns(
-            [ids[place] for place in places],
-            [groups[place] for place in places],
-            several=self.columns.several,
-        )
-        rows = places if self._rows is None else array("I", (self._rows[place] for place in places))
-        return StoredItems(self.lines, columns, rows)
+        rows = places if self._rows is None else Column("I", (self._rows[place] for place in places))
+        return StoredItems(self.lines, self.columns.select(places), rows)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -221,37 +187,35 @@ class StoredJudgments(Stored[Judgment]):
 
 
 class PackedDecisions(Lazy[Decision]):
-    """Decisions in some fifty bytes each; what they have in common is held once."""
+    """Decisions in columns; what they have in common is held once."""
 
     def __init__(self, columns: ItemColumns) -> None:
         self.columns = columns
-        self._outcomes: dict[Any, int] = {}
-        self._steps: dict[Any, int] = {}
-        self._known: tuple[list[Any], list[Any]] = [], []
-        self._item, self._outcome, self._score = array("I"), array("I"), array("d")
-        self._first, self._step, self._low, self._high = array("I", [0]), array("I"), array("d"), array("d")
+        self._outcomes, self._steps = Codes[Any](), Codes[Any]()
+        self._item, self._score, self._first = Column("I"), Column("d"), Column("I", [0])
+        self._low, self._high = Column("d"), Column("d")
         self._order: Sequence[int] | None = None
 
     def add(self, item: Place, decision: Decision) -> None:
         """Append the decision on an item, by its place."""
-        common = decision.label, decision.judge, decision.reason, decision.score is None
         self._item.append(item)
-        self._outcome.append(self._code(common, self._outcomes, self._known[0]))
+        self._outcomes.append((decision.label, decision.judge, decision.reason, decision.score is None))
         self._score.append(0.0 if decision.score is None else decision.score)
         for step in decision.trail:
-            fields = (
-                step.judge,
-                step.label,
-                step.threshold,
-                step.accepted,
-                step.votes,
-                step.planned,
-                step.failures,
+            self._steps.append(
+                (
+                    step.judge,
+                    step.label,
+                    step.threshold,
+                    step.accepted,
+                    step.votes,
+                    step.planned,
+                    step.failures,
+                )
             )
-            self._step.append(self._code(fields, self._steps, self._known[1]))
             self._low.append(step.score)
             self._high.append(step.score_upper)
-        self._first.append(len(self._step))
+        self._first.append(len(self._steps))
 
     def ordered(self, order: Sequence[int]) -> "PackedDecisions":
         """The same decisions in another order, or some of them."""
@@ -262,35 +226,23 @@ class PackedDecisions(Lazy[Decision]):
 
     def item_of(self, place: Place) -> Place:
         """The place of the item that a decision is about."""
-        return self._item[place if self._order is None else self._order[place]]
+        item: Place = self._item[place if self._order is None else self._order[place]]
+        return item
 
     def __len__(self) -> int:
         return len(self._item if self._order is None else self._order)
 
     def _at(self, place: Place) -> Decision:
         row = place if self._order is None else self._order[place]
-        label, judge, reason, no_score = self._known[0][self._outcome[row]]
-        steps = range(self._first[row], self._first[row + 1])
-        return Decision(
-            self.columns.ids[self._item[row]],
-            label,
-            judge,
-            None if no_score else self._score[row],
-            reason,
-            tuple(map(self._step_at, steps)),
-        )
+        label, judge, reason, no_score = self._outcomes[row]
+        score = None if no_score else self._score[row]
+        steps = tuple(map(self._step_at, range(*self._first.between(row, row + 2))))
+        return Decision(self.columns.ids[self._item[row]], label, judge, score, reason, steps)
 
     def _step_at(self, place: int) -> Step:
-        judge, label, threshold, accepted, votes, planned, failures = self._known[1][self._step[place]]
+        judge, label, threshold, accepted, votes, planned, failures = self._steps[place]
         low, high = self._low[place], self._high[place]
         return Step(judge, label, low, high, threshold, accepted, votes, planned, failures)
-
-    @staticmethod
-    def _code(value: Any, codes: dict[Any, int], known: list[Any]) -> int:
-        code = codes.setdefault(value, len(known))
-        if code == len(known):
-            known.append(value)
-        return code
 
 
 def items_digest(items: Sequence[Item]) -> str:
@@ -340,21 +292,20 @@ def select_items(items: Sequence[Item], chosen: Callable[[str], bool]) -> Sequen
     """The items whose ids are chosen, in their order."""
     if not isinstance(items, StoredItems):
         return tuple(item for item in items if chosen(item.id))
-    places = (place for place, item_id in enumerate(items.ids) if chosen(item_id))
-    return items.select(array("I", places))
+    return items.select(Column("I", (place for place, item_id in enumerate(items.ids) if chosen(item_id))))
 
 
 def take_items(items: Sequence[Item], places: Sequence[Place]) -> Sequence[Item]:
     """The items at these places, in this order."""
     if isinstance(items, StoredItems):
-        return items.select(array("I", places))
+        return items.select(places)
     return tuple(items[place] for place in places)
 
 
-def pick_items(items: Sequence[Item], ids: Sequence[str]) -> Sequence[Item]:
+def pick_items(items: Sequence[Item], ids: Iterable[str]) -> Sequence[Item]:
     """The items of these ids, in the order of the ids."""
     places = places_of(items)
-    return take_items(items, [places[item_id] for item_id in ids])
+    return take_items(items, Column("I", (places[item_id] for item_id in ids)))
 
 
 def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequence[Item], list[str]]:
@@ -362,13 +313,32 @@ def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequenc
 
     Gives the good items, and one sentence `file:line: what` for each bad line.
     """
-    ids, groups, problems, several, last = list[str](), list[str | None](), list[str](), False, 0
-    items: Sequence[Item] = ()
+    ids, groups, several = Texts(), Codes[str | None](), False
+
+    def add(number: int, _: int, item: Item) -> None:
+        nonlocal several
+        ids.append(item.id)
+        groups.append(item.group)
+        several = several or bool(row_name(item).criterion)
+        each(number, item)
+
+    lines, problems = read_stored(path, Item, add)
+    return (() if lines is None else StoredItems(lines, ItemColumns(ids, groups, several=several))), problems
+
+
+def read_stored(
+    path: Path, kind: type[T], each: Callable[[int, int, T], object]
+) -> tuple[Lines | None, list[str]]:
+    """Read a file of one kind of record, and pass each to a function with the numbers of its line and row.
+
+    Gives the lines of the good records, None where the file cannot be read, and a sentence for each bad line.
+    """
+    problems, last = list[str](), 0
     try:
         lines = Lines(path)
         for number, line in lines.scan():
             try:
-                item = decode(line, Item)
+                record = decode(line, kind)
             except ValueError as error:
                 problems.append(f"{path}:{number}: {str(error)[:LONGEST_PROBLEM]}")
                 lines.drop()
@@ -376,13 +346,10 @@ def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequenc
                     problems.append(f"{path}: not read further after so many; is it the right file?")
                     break
                 continue
-            ids.append(item.id)
-            groups.append(item.group)
-            several = several or bool(row_name(item).criterion)
             last = number
-            each(number, item)
-        items = StoredItems(lines, ItemColumns(ids, groups, several=several))
+            each(number, len(lines) - 1, record)
     except (OSError, EOFError, zlib.error) as error:
         after = f" after line {last}" if last else ""
         problems.append(f"{path}: cannot be read{after}: {getattr(error, 'strerror', None) or error}")
-    return items, problems
+        return None, problems
+    return lines, problems

@@ -34,6 +34,7 @@ from trustescalate.errors import DataError, UsageError
 from trustescalate.records import SKIP, TIE, Annotation, Item, Label, Purpose, TaskKind, visible
 from trustescalate.records.bounded import open_file, read_whole
 from trustescalate.records.criteria import CRITERION, RowName, row_id, row_name
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import decode, encode, to_python, write_atomically
 
 IDS = ("item_id", "id")
@@ -159,7 +160,7 @@ class _Collection:
         self.new: list[Annotation] = []
         self.upgraded: set[str] = set()
         self._queues = queues
-        self._items = {item.id: item for item in data.items}
+        self._items = items_by_id(data.items)
         self._rows = {name: {row.item_id: row for row in queue.rows} for name, queue in queues.items()}
 
     def read(self, path: Path) -> Iterator[Given]:

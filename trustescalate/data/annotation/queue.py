@@ -17,6 +17,7 @@ from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import SKIP, STRICT, TIE, Item, Json, Label, Purpose, Run, Task, TaskKind, Turn
 from trustescalate.records.bounded import open_file, read_lines
 from trustescalate.records.criteria import count_in_words, row_name
+from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import decode, digest, write_rows
 from trustescalate.records.progress import Hooks
 from trustescalate.records.run import least_confident_first
@@ -149,8 +150,8 @@ def queue_run(config: Config, hooks: Hooks, data: Dataset, run: Run, chosen: Col
     `chosen` items are queued instead, be they abstained, released or labelled. Raises UsageError where the
     run judged items that are not in [data], or judged no chosen item.
     """
-    by_id = {item.id: item for item in data.items}
-    judged = {item.id: item for item in run.items}
+    by_id = items_by_id(data.items)
+    judged = items_by_id(run.items)
     if missing := [item_id for item_id in chosen if item_id not in judged]:
         raise UsageError(
             f"run {run.header.id} has no item {missing[0]!r}", "the report of the run lists its items"

@@ -1,0 +1,286 @@
+"""Keep numbers and short texts of many rows: in memory while they are few, else in a temporary file.
+
+A million rows then take as much memory as some ten thousand.
+"""
+
+import os
+import tempfile
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Place = int
+IN_MEMORY = 1 << 19
+"""Bytes of a column in memory; beyond them it lies in a temporary file."""
+BLOCK = 1 << 12
+"""Bytes that are read from it at a time."""
+NEAR = BLOCK // 8
+"""Hashes that are searched in one block."""
+SURROGATES = "surrogatepass"
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence that makes each element when it is asked for; equal to any sequence of equal elements."""
+
+    def _at(self, place: Place) -> T:
+        """Make the element of a place that exists."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
+        if isinstance(place, slice):
+            return tuple(map(self._at, range(len(self))[place]))
+        return self._at(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._at, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)  # a copy is whole, and needs no file
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self):,}>"
+
+
+class Column(Lazy[Any]):
+    """Numbers of one type, as `array` names it; they are only appended.
+
+    >>> column = Column("d", [0.5, 1.5])
+    >>> column.append(2.5)
+    >>> column[1], list(column), column.between(1, 3)
+    (1.5, [0.5, 1.5, 2.5], array('d', [1.5, 2.5]))
+    """
+
+    def __init__(self, code: str, numbers: Iterable[float] | NDArray[Any] = ()) -> None:
+        self._code = code
+        self._tail: array[Any] = array(code)
+        self._most = IN_MEMORY // self._tail.itemsize
+        self._in_file = 0
+        self._file: IO[bytes] | None = None
+        self._block: tuple[int, array[Any]] = 0, array(code)
+        self._lock = threading.Lock()
+        if isinstance(numbers, np.ndarray):
+            for start in range(0, len(numbers), self._most):
+                self.add_bytes(numbers[start : start + self._most].astype(self._code).tobytes())
+        else:
+            self.extend(numbers)
+
+    def append(self, number: float) -> None:
+        """Append a number."""
+        if len(self._tail) >= self._most:
+            self._move()
+        self._tail.append(number)
+
+    def extend(self, numbers: Iterable[float]) -> None:
+        """Append numbers."""
+        for number in numbers:
+            self.append(number)
+
+    def add_bytes(self, numbers: bytes) -> None:
+        """Append numbers as they lie in memory."""
+        if len(self._tail) + len(numbers) // self._tail.itemsize > self._most:
+            self._move()
+        self._tail.frombytes(numbers)
+
+    def pop(self) -> None:
+        """Leave out the number that was appended last."""
+        self._tail.pop()
+
+    def between(self, start: Place, stop: Place) -> "array[Any]":
+        """The numbers from one place to before another."""
+        tail = start - self._in_file
+        if tail >= 0:
+            return self._tail[tail : stop - self._in_file]
+        first, block = self._block
+        if not (first <= start and stop <= first + len(block)):
+            end = min(max(stop, start + BLOCK // block.itemsize), self._in_file)
+            first, block = self._block = start, self._read(start, end)
+        part = block[start - first : stop - first]
+        return part if stop <= self._in_file else part + self._tail[: stop - self._in_file]
+
+    def numpy(self) -> NDArray[Any]:
+        """All numbers, in memory."""
+        return np.concatenate(
+            [np.frombuffer(self._read(0, self._in_file), self._code), np.array(self._tail, self._code)]
+        )
+
+    def __len__(self) -> int:
+        return self._in_file + len(self._tail)
+
+    def __iter__(self) -> Iterator[Any]:
+        step = self._most
+        for start in range(0, len(self), step):
+            yield from self.between(start, min(start + step, len(self)))
+
+    def _at(self, place: Place) -> Any:
+        tail = place - self._in_file
+        if tail >= 0:
+            return self._tail[tail]
+        first, block = self._block
+        if first <= place < first + len(block):
+            return block[place - first]
+        return self.between(place, place + 1)[0]
+
+    def _move(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(self._tail.tobytes())
+        self._file.flush()
+        self._in_file += len(self._tail)
+        self._tail = array(self._code)
+
+    def _read(self, start: Place, stop: Place) -> "array[Any]":
+        read, size = array(self._code), self._tail.itemsize
+        if self._file is not None:
+            read.frombytes(read_at(self._file, (stop - start) * size, start * size, self._lock))
+        return read
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            self._file.close()  # type: ignore[union-attr]
+
+
+class Texts(Lazy[str]):
+    """Short texts, such as ids; they are only appended.
+
+    >>> list(Texts(["a", "bc"]))
+    ['a', 'bc']
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes, self._ends = Column("B"), Column("Q", [0])
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Append a text."""
+        self._bytes.add_bytes(text.encode("utf-8", SURROGATES))
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def _at(self, place: Place) -> str:
+        start, stop = self._ends.between(place, place + 2)
+        return self._bytes.between(start, stop).tobytes().decode("utf-8", SURROGATES)
+
+
+class Codes(Lazy[T]):
+    """Values of which many are equal: each is held once."""
+
+    def __init__(self, values: Iterable[T] = ()) -> None:
+        self._codes, self._numbers = Column("I"), dict[T, int]()
+        self.known: list[T] = []
+        for value in values:
+            self.append(value)
+
+    def append(self, value: T) -> None:
+        """Append a value."""
+        number = self._numbers.setdefault(value, len(self.known))
+        if number == len(self.known):
+            self.known.append(value)
+        self._codes.append(number)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def _at(self, place: Place) -> T:
+        value: T = self.known[self._codes[place]]
+        return value
+
+
+class Picked(Lazy[T]):
+    """Some elements of a sequence, by their places."""
+
+    def __init__(self, rows: Sequence[T], places: Sequence[Place]) -> None:
+        self._rows, self._places = rows, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _at(self, place: Place) -> T:
+        return self._rows[self._places[place]]
+
+
+class Places(Mapping[str, Place]):
+    """The place of each of some texts, which differ.
+
+    >>> places = Places(["a", "b"])
+    >>> places["b"], "c" in places, list(places)
+    (1, False, ['a', 'b'])
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        self._marks = array("q", hashes[::NEAR].tobytes())  # every so many hashes, to find one in the file
+        self._order, self._hashes = Column("I", order), Column("q", hashes)
+
+    def __getitem__(self, text: str) -> Place:
+        place = self._find(text)
+        if place < 0:
+            raise KeyError(text)
+        return place
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and self._find(text) >= 0
+
+    def get(self, text: str, default: Any = None) -> Any:
+        """The place of a text, or `default`."""
+        place = self._find(text)
+        return default if place < 0 else place
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def repeated(self) -> Iterator[tuple[Place, Place]]:
+        """Each place whose text stood before, with the first place of it."""
+        hashes = self._hashes.numpy()
+        first: dict[str, Place] = {}
+        for at in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
+            for place in (self._order[at], self._order[at + 1]):
+                before = first.setdefault(self._texts[place], place)
+                if before != place:
+                    yield place, before
+
+    def _find(self, text: str) -> Place:
+        number = hash(text)
+        start = max(0, bisect_left(self._marks, number) - 1) * NEAR
+        at = start + bisect_left(self._hashes.between(start, min(start + NEAR, len(self))), number)
+        while at < len(self) and self._hashes[at] == number:
+            place: Place = self._order[at]
+            if self._texts[place] == text:
+                return place
+            at += 1
+        return -1
+
+
+def read_at(file: IO[bytes], size: int, start: int, lock: threading.Lock) -> bytes:
+    """Read so many bytes of an open file from a position; several threads may."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, start)
+    with lock:
+        file.seek(start)
+        return file.read(size)

@@ -37,10 +37,6 @@ class Lost(Exception):
     """A worker ended during a call, or cannot be reached; whether the call was made is unknown."""
 
 
-class NoWorker(Exception):
-    """No worker is alive, and none came back in time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """A `Call` without what stays here; see there."""
@@ -194,9 +190,10 @@ class Pool:
         self._alive = [_Member(remote) for remote in self.remotes]
 
     async def call(self, method: str, *given: Any, seconds: float | None = None) -> Any:
-        """Call a method of the least busy worker. Raises `Lost`, `NoWorker`, and TimeoutError after a limit.
+        """Call a method of the least busy worker. Raises `Lost`, and TimeoutError after `seconds`.
 
-        One that is lost, or does not answer within `seconds`, is set aside until it answers again.
+        One that is lost, or does not answer in time, is set aside until it answers again. Where none is left
+        and none comes back, ProviderError ends all calls.
         """
         member = await self._least_busy()
         member.busy, before = member.busy + 1, member.lost
@@ -228,7 +225,10 @@ class Pool:
                     while not self._alive:
                         await self._back.wait()
             except TimeoutError:
-                raise NoWorker from None
+                raise ProviderError(
+                    f"all workers were lost, and none came back within {self.patience:g} s",
+                    "mend the cluster",
+                ) from None
         member = min(self._alive, key=lambda each: each.busy)
         self._alive.remove(member)  # of equally busy ones, the one that was asked longest ago
         self._alive.append(member)
@@ -269,7 +269,7 @@ class PlacedTransport:
             await self._own.close()
 
     async def send(self, call: Call, seconds: float) -> Answer:
-        """Send a call and read its answer within so many seconds."""
+        """Send a call and read its answer within so many seconds. Raises ProviderError without workers."""
         if call.into is not None:
             self._own = self._own or self._connect()
             return await self._own.send(call, seconds)
@@ -286,8 +286,6 @@ class PlacedTransport:
         except Lost:
             await asyncio.sleep(min(self._slowest, seconds) - (time.monotonic() - began))
             return Answer(failed="unreachable", why="the worker that sent the call ended", lost=True)
-        except NoWorker:
-            return Answer(failed="unreachable", why="no worker is left to send the call")
         except TimeoutError:
             return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
         self._slowest = max(self._slowest, time.monotonic() - began)
@@ -308,17 +306,14 @@ class PlacedModel:
 
     async def complete(self, request: Request) -> Reply:
         """Answer one request; raises what ends all."""
-        why = "no worker is left that holds the model"
         for _ in range(MOST_LOST):
             try:
                 done = self._heard(await self._pool.call("complete", self._opener, request))
             except Lost:
-                why = f"the worker that holds the model ended {MOST_LOST} times during this request"
                 continue
-            except NoWorker:
-                break
             assert done.reply is not None, "it has no error"
             return done.reply
+        why = f"the worker that holds the model ended {MOST_LOST} times during this request"
         return Reply(why, None, "stop", Usage(1), "unreachable")
 
     async def close(self) -> None:

@@ -314,7 +314,8 @@ class FakeRay:
     """Ray, as far as workers are placed: it notes with which options."""
 
     exceptions = SimpleNamespace(
-        RayActorError=OSError, WorkerCrashedError=OSError, NodeDiedError=OSError, ObjectLostError=OSError
+        **dict.fromkeys(("ActorDiedError", "ActorUnschedulableError", "RayActorError"), OSError),
+        **dict.fromkeys(("WorkerCrashedError", "NodeDiedError", "ObjectLostError"), OSError),
     )
 
     def __init__(self, *nodes: dict[str, float]) -> None:

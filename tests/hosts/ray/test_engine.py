@@ -213,12 +213,19 @@ def test_a_node_that_ends_changes_nothing(bench: Bench) -> None:
     try:
         other = cluster.add_node(**NODE)
         running = bench.begin("node", "--engine", "ray", "--address", cluster.address)
-        bench.when(bench.calls // 3, lambda: end(other), running)
+        own: list[list[int]] = []
+
+        def fail() -> None:
+            own.extend(workers_of(raylets_of([node])) for node in cluster.list_all_nodes())
+            end(other)
+
+        bench.when(bench.calls // 3, fail, running)
         code, text = running.ended()
     finally:
         cluster.shutdown()
     assert code == 0, text
     assert "2 nodes" in text
+    assert [len(workers) for workers in own] == [1, 1], "a worker a node"
     assert comparable(bench.run_of("node")) == comparable(bench.here)
     figures(f"a node ended: {lost_in(text)} calls in flight, {repeated(bench.server)} repeated")
     assert 0 < lost_in(text) <= CONCURRENCY

@@ -112,7 +112,7 @@ class RayCluster:
                 f"Ray started no worker within {START:.0f} s",
                 "see `ray status`: other jobs may have the CPUs or GPUs",
             ) from None
-        except (errors.RayActorError, errors.RuntimeEnvSetupError) as error:
+        except (errors.RayActorError, errors.ActorUnschedulableError, errors.RuntimeEnvSetupError) as error:
             last = f"{error}".strip().splitlines()[-1].strip()
             raise ProviderError(
                 f"a Ray worker cannot start: {last}", "install trustescalate[ray] on every node"
@@ -125,12 +125,7 @@ class RayCluster:
 
     def _start(self, node: Mapping[str, Any] | None, **resources: float) -> "Actor":
         options: dict[str, Any] = {"max_concurrency": CALLS, "max_restarts": -1, **resources}
-        if node is not None:
-            strategies = import_module("ray.util.scheduling_strategies")
-            options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(
-                node["NodeID"], soft=True
-            )
-        self._actors.append(actor := Actor(self._ray, options))
+        self._actors.append(actor := Actor(self._ray, options, None if node is None else node["NodeID"]))
         return actor
 
     def _total(self, resource: str) -> float:
@@ -138,15 +133,20 @@ class RayCluster:
 
 
 class Actor:
-    """A `Worker` in an actor. Ray starts it again, on another node if need be."""
+    """A `Worker` in an actor. Ray starts it again on its node; once that is gone, it is replaced on any.
 
-    def __init__(self, ray: Any, options: Mapping[str, Any]) -> None:
-        self._ray = ray
-        self._start = ray.remote(Worker).options(**options).remote
-        self._handle = self._start()
+    A preference for a node is no use: soon after a connection Ray would start all on one node.
+    """
+
+    def __init__(self, ray: Any, options: Mapping[str, Any], node: str | None) -> None:
+        self._ray, self._options = ray, options
+        self._handle = self._start(node)
         errors = ray.exceptions
-        self._lost = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError,
-                      errors.ObjectLostError)  # fmt: skip
+        self._dead = (errors.ActorDiedError, errors.ActorUnschedulableError)
+        self._lost = (
+            *self._dead,
+            *(errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError),
+        )
 
     def begin(self, method: str, *given: Any) -> Any:
         """Call a method; return what Ray calls the reference of its result."""
@@ -170,14 +170,21 @@ class Actor:
             try:
                 async with asyncio.timeout(PING):
                     await self.begin("version")
-            except self._ray.exceptions.ActorDiedError:
-                self._handle = self._start()
+            except self._dead:
+                self._handle = self._start(None)
             except (*self._lost, TimeoutError):
                 pass
             else:
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _start(self, node: str | None) -> Any:
+        options = dict(self._options)
+        if node is not None:
+            strategies = import_module("ray.util.scheduling_strategies")
+            options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        return self._ray.remote(Worker).options(**options).remote()
 
     def end(self) -> None:
         """End it."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +74,7 @@ def make(folder: Path, number: int) -> None:
         _write(folder / f"{name}.jsonl", (_judgment(place, name, sure) for place in range(total)))
 
 
-def _write(path: Path, rows: Iterator[dict[str, object]]) -> None:
+def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(row)}\n" for row in rows)
 

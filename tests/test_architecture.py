@@ -52,9 +52,11 @@ ROOMS: dict[str, set[str]] = {
 
 THIRD_PARTY: dict[str, set[str]] = {
     "stats": {"numpy", "scipy", "sklearn"},
+    "records.columns": {"numpy"},
     "records.jsonl": {"pydantic"},
     "config": {"pydantic"},
     "data.importers.hugging_face": {"datasets", "huggingface_hub"},
+    "data.clusters": {"numpy", "scipy"},
     "data": {"numpy", "pydantic", "pydantic_core", "pyarrow", "zstandard", "aiohttp", "markdown_it"},
     "judges": {"openai", "httpx", "httpx2", "aiohttp", "numpy", "sklearn", "threadpoolctl"},
     "judges.local": {"torch", "transformers", "peft", "torchao"},

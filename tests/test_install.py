@@ -19,8 +19,9 @@ EXTRAS = {
     "frames": {"pandas"},
     "local": {"torch", "transformers"},
     "mcp": {"mcp"},
+    "vllm": {"transformers", "vllm"},
 }
-HOSTED = {"hf", "litellm", "mcp", "otel", "ray"}
+HOSTED = {"hf", "litellm", "mcp", "otel", "ray", "vllm"}
 """Extras of adapters and engines: who uses one has its host, so `all` brings none."""
 
 

@@ -139,7 +139,7 @@ class Project:
         all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
         judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API
         of judges with backend = "openai": cheaper, answers within a day; `finish_live` sends requests that
-        the first batch leaves unanswered to the live API. `engine_of("ray")` reaches models by Ray.
+        two batches leave unanswered to the live API. `engine_of("ray")` reaches models by Ray.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
         label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or

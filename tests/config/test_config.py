@@ -272,9 +272,16 @@ def test_what_is_no_secret_is_accepted(tmp_path: Path) -> None:
         JUDGE + 'api_key_env = "MY_KEY_2"\nbase_url = "http://localhost:8000/v1"\nextra = { max_tokens = 3 }'
     )
     assert load(tmp_path, "", judge).judges[0].model_dump()["extra"] == {"max_tokens": 3}
-    assert refused(tmp_path, "", JUDGE + 'base_url = "localhost:8000/v1"') == [
-        "judges.1.base_url: must start with http:// or https:// and a host"
+    for wrong in ('"localhost:8000/v1"', '["http://a/v1", "localhost:8000/v1"]', '"http://[/v1"'):
+        assert refused(tmp_path, "", JUDGE + f"base_url = {wrong}") == [
+            "judges.1.base_url: must start with http:// or https:// and a host"
+        ]
+    assert refused(tmp_path, "", JUDGE + "base_url = []") == ["judges.1.base_url: the list holds no address"]
+    assert refused(tmp_path, "", JUDGE + "base_url = [1]") == [
+        "judges.1.base_url: must be an address, or a list of addresses"
     ]
+    twice = 'base_url = ["http://a/v1", "http://b/v1", "http://a/v1/"]'
+    assert refused(tmp_path, "", JUDGE + twice) == ["judges.1.base_url: http://a/v1 is named twice"]
 
 
 def test_a_plugin_keeps_its_options_and_no_secret(tmp_path: Path) -> None:
@@ -383,8 +390,9 @@ def test_an_override_that_cannot_be_is_named(tmp_path: Path, override: str, mess
 
 HOW_IT_IS_REACHED = {
     *("api_key_env", "concurrency", "timeout", "attempts", "give_up_after"),
-    *("requests_per_minute", "tokens_per_minute", "price", "batch_discount"),
+    *("requests_per_minute", "tokens_per_minute", "price", "batch_discount", "batches_in_flight"),
     *("attn_implementation", "batch_size", "device", "prefix_mib"),
+    *("tensor_parallel_size", "gpu_memory_utilization"),
 }
 
 

@@ -63,6 +63,7 @@ def test_a_plain_project_needs_no_trust(tmp_path: Path, judge: dict[str, Any]) -
             for place in ({}, {"base_url": LOCALHOST})
         ),
         ({**OPENAI, "base_url": "https://models.example/v1"}, "https://models.example"),
+        ({**OPENAI, "base_url": [LOCALHOST, "https://models.example/v1"]}, "https://models.example"),
         ({**OPENAI, "base_url": "http://api.openai.com/v1"}, "http://api.openai.com"),
         ({**OPENAI, "base_url": "https://api.openai.com:8443/v1"}, "api.openai.com:8443"),
         ({**OPENAI, "base_url": "https://api.openai.com.evil.example/v1"}, "evil"),

@@ -8,7 +8,8 @@ import pytest
 
 from trustescalate.errors import UsageError
 from trustescalate.judges import batch_api
-from trustescalate.judges.batch_api import _read_ticket, bounded_lines, read_lines
+from trustescalate.judges.batch_api import bounded_lines, read_lines
+from trustescalate.judges.batch_files import _read_ticket
 
 
 def line(body: Any, status: Any = 200, key: str = "k") -> bytes:

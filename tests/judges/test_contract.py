@@ -92,6 +92,12 @@ KINDS: Mapping[str, Kind] = {
         ({"dtype": "bfloat16"}, {"channel": "samples"}),
         reads_task=True,
     ),
+    "vllm": Kind(
+        lambda folder, server: {"model": str(folder / "model")},
+        ({"dtype": "bfloat16"}, {"channel": "samples"}, {"max_model_len": 4000}),
+        ({"concurrency": 2}, {"tensor_parallel_size": 2}, {"gpu_memory_utilization": 0.5}),
+        reads_task=True,
+    ),
     "reward": Kind(
         lambda folder, server: {"model": str(folder / "reward"), "device": "cpu"},
         ({"dtype": "bfloat16"}, {"scale": 2.0}),
@@ -208,11 +214,16 @@ def bench(
 ) -> Bench:
     if request.param == "litellm":
         use_stand_in(monkeypatch)
-    if request.param == "local" and not (folder / "model").exists():
+    if request.param == "vllm":
+        pytest.importorskip("torch")
+        from tests.support import vllm_stand_in
+
+        vllm_stand_in.use_stand_in(monkeypatch)
+    if request.param in ("local", "vllm") and not (folder / "model").exists():
         pytest.importorskip("torch")
         from tests.support.tiny_models import save_speaking_model
 
-        save_speaking_model(folder / "model", max_position_embeddings=CONTEXT)
+        save_speaking_model(folder / "model", CONTEXT)
     if request.param == "reward" and not (folder / "reward").exists():
         pytest.importorskip("torch")
         from tests.support.tiny_models import TEMPLATE, save_model
@@ -283,7 +294,7 @@ def test_a_failure_is_a_value(bench: Bench) -> None:
         pytest.skip("makes no model calls that could fail")
     item = (
         BROKEN
-        if bench.name not in ("local", "reward")
+        if bench.name not in ("local", "reward", "vllm")
         else replace(BROKEN, responses=("too long " * CONTEXT, "x"))
     )
     broken, good = bench.ask([item, ITEM])[1]

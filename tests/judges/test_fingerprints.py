@@ -86,10 +86,10 @@ def test_the_inputs_hold_no_text(config: Path) -> None:
 
 # ── the same model at another address ────────────────────────────────────────────────────────────
 
-HERE, THERE = "http://localhost:8000/v1", "http://vllm:8000/v1"
+HERE, THERE, OTHER = "http://localhost:8000/v1", "http://vllm:8000/v1", "http://vllm:8001/v1"
 
 
-def _openai(**more: str) -> dict[str, object]:
+def _openai(**more: object) -> dict[str, object]:
     table = {"name": "large", "backend": "openai", "model": "m", **more}
     return {"version": 1, "ensemble": {"shots": 0}, "judges": [table]}
 
@@ -105,6 +105,22 @@ def test_an_address_counts_unless_it_is_stated_to_be_the_same_model(
     assert inputs[0] == inputs[2] != inputs[1]
     keys = [verdict_keys(config.model_dump(mode="json")) for config in configs]
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_list_of_one_address_is_that_address_and_the_order_of_several_means_nothing(tmp_path: Path) -> None:
+    lists = ([HERE], [HERE, THERE], [THERE, HERE])
+    tables = [_openai(base_url=HERE), *(_openai(base_url=urls) for urls in lists)]
+    tables.append(_openai(base_url=[THERE, HERE, OTHER], same_model_as=[THERE, HERE]))
+    configs = [parse_config(table, tmp_path / "trustescalate.toml") for table in tables]
+    marks = [fingerprint(config, config.judges[0], [()]) for config in configs]  # type: ignore[arg-type]
+    assert marks[0] == marks[1] != marks[2]
+    assert marks[2] == marks[3] == marks[4]
+    keys = [verdict_keys(config.model_dump(mode="json")) for config in configs]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[2] == keys[3] == keys[4]
+    inputs = [judge_inputs(config, [()])["large"] for config in configs]
+    assert inputs[2] == inputs[3] == inputs[4]
+    assert inputs[2]["base_url"] == f'["{HERE}", "{THERE}"]'
 
 
 def test_what_is_stated_is_an_address(tmp_path: Path) -> None:

@@ -74,10 +74,19 @@ def test_an_amount_above_the_limit_is_let_through_in_the_end() -> None:
 
 
 def test_a_pause_holds_back_and_ends() -> None:
-    pace = Pace()
-    pace.pause(7.0)
-    pace.pause(3.0)
-    assert (pace.wait(5.0, 1), pace.wait(8.0, 1)) == (2.0, 0.0)
+    async def main() -> tuple[float, float]:
+        turns = Lane(clock=lambda: 0.0).join(1, Pace())
+        ticket = await turns.start(0)
+        turns.pause(ticket, 7.0)
+        turns.pause(ticket, 3.0)
+        turns.end(ticket, None)
+        queued = asyncio.create_task(turns.start(0))
+        await asyncio.sleep(0)
+        waits = turns.places[0].wait(5.0), turns.places[0].wait(8.0)
+        queued.cancel()
+        return waits
+
+    assert asyncio.run(main()) == (2.0, 0.0)
 
 
 # ── what may be open at once ─────────────────────────────────────────────────────────────────────

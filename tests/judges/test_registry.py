@@ -267,7 +267,7 @@ def test_an_unknown_or_broken_backend_is_a_config_error(monkeypatch: pytest.Monk
         opened(plugin("zzz"))
     assert caught.value.hint == (
         "known backends are bare, callable, classical, decisions, echo, gone, litellm, local, mock, openai, "
-        "replay, reward, score, simulated"
+        "replay, reward, score, simulated, vllm"
     )
     for name in ("gone", "bare"):
         with pytest.raises(ConfigError, match=f"backend '{name}' cannot be loaded"):
@@ -282,7 +282,8 @@ def test_every_backend_takes_the_fields_of_its_table() -> None:
         if close is not None:
             asyncio.run(close())
     assert set(BACKENDS) == {
-        *("callable", "decisions", "litellm", "local", "mock", "openai", "reward", "score", "simulated")
+        *("callable", "decisions", "litellm", "local", "mock", "openai", "reward", "score", "simulated"),
+        "vllm",
     }
 
 

@@ -5,6 +5,7 @@
         server.ends.append("expired") # the next batch ends so, half of it answered
 
 A batch is in progress for `polls` requests of its state. `refuses(body)` gives status and body of an error.
+A batch that begins while `most_open` are in progress is refused, since the queue is full.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.support.loopback import LoopbackServer
 from tests.support.servers import Body, coin, completion
@@ -32,6 +34,8 @@ class Batch:
     polls: int
     output: str | None = None
     errors: str | None = None
+    reason: str = "The model `m` does not exist"
+    ended: bool = False
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Counts:
     uploads: int = 0
     batches: int = 0
     polls: int = 0
+    peak: int = 0
     requests: Counter[str] = field(default_factory=Counter)
     bodies: list[Body] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -51,7 +56,11 @@ class BatchServer(LoopbackServer):
     """The server, in a thread of its own."""
 
     def __init__(
-        self, *, polls: int = 0, refuses: Callable[[Body], tuple[int, Body] | None] = lambda body: None
+        self,
+        *,
+        polls: int = 0,
+        refuses: Callable[[Body], tuple[int, Body] | None] = lambda body: None,
+        most_open: int = 10**6,
     ) -> None:
         super().__init__(limit=2**24)
         self.files: dict[str, tuple[str, bytes]] = {}
@@ -60,7 +69,7 @@ class BatchServer(LoopbackServer):
         self.ends: list[str] = []
         self.lose: set[str] = set()
         self.hold: set[str] = set()
-        self._polls, self._refuses = polls, refuses
+        self._polls, self._refuses, self._most_open = polls, refuses, most_open
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -69,8 +78,8 @@ class BatchServer(LoopbackServer):
             headers = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in lines)}
             content = await reader.readexactly(int(headers.get("content-length", 0)))
             self.counts.headers.append(headers)
-            path = target.partition("?")[0].removeprefix("/v1")
-            what, status, answer = self._answer(method, path, headers, content)
+            path, _, query = target.removeprefix("/v1").partition("?")
+            what, status, answer = self._answer(method, path, parse_qs(query), headers, content)
             if what in self.lose:
                 self.lose.discard(what)
                 return
@@ -85,7 +94,7 @@ class BatchServer(LoopbackServer):
             await writer.drain()
 
     def _answer(
-        self, method: str, path: str, headers: dict[str, str], content: bytes
+        self, method: str, path: str, asked: dict[str, list[str]], headers: dict[str, str], content: bytes
     ) -> tuple[str, int, Any]:
         """What was asked, in a word; status and body."""
         if path == "/chat/completions":
@@ -96,7 +105,7 @@ class BatchServer(LoopbackServer):
             "/batches": [self._shown(batch) for batch in self.batches.values()],
         }
         if method == "GET" and path in listed:
-            return "list", 200, {"object": "list", "data": listed[path]}
+            return "list", 200, _page(listed[path][::-1], asked)
         if method == "GET":
             return self._look(*path.strip("/").split("/"))
         if path == "/files":
@@ -132,13 +141,18 @@ class BatchServer(LoopbackServer):
         key = f"batch_{self.counts.batches}"
         ends = self.ends.pop(0) if self.ends else "completed"
         batch = Batch(key, asked["input_file_id"], asked["metadata"], ends, self._polls)
+        if sum(not each.ended for each in self.batches.values()) >= self._most_open:
+            batch.ends, batch.polls, batch.reason = "failed", 0, "Enqueued token limit reached for m"
+            batch.ended = True
         self.batches[key] = batch
+        self.counts.peak = max(self.counts.peak, sum(not each.ended for each in self.batches.values()))
         return self._shown(batch, "validating")
 
     def _poll(self, batch: Batch) -> Body:
         if batch.polls > 0:
             batch.polls -= 1
             return self._shown(batch, "in_progress")
+        batch.ended = True
         if batch.output is None and batch.ends != "failed":
             self._finish(batch)
         return self._shown(batch)
@@ -163,7 +177,9 @@ class BatchServer(LoopbackServer):
                 self.files[name] = (name, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _shown(self, batch: Batch, status: str | None = None) -> Body:
-        errors = {"object": "list", "data": [{"code": "bad", "message": "The model `m` does not exist"}]}
+        errors = {"object": "list", "data": [{"code": "bad", "message": batch.reason}]}
+        total = self.files[batch.file_id][1].count(b"\n")
+        done = total if batch.ended else total // 3
         return {
             "id": batch.id,
             "object": "batch",
@@ -173,4 +189,12 @@ class BatchServer(LoopbackServer):
             "output_file_id": batch.output,
             "error_file_id": batch.errors,
             "errors": errors if batch.ends == "failed" else None,
+            "request_counts": {"total": total, "completed": done, "failed": 0},
         }
+
+
+def _page(rows: list[Body], asked: dict[str, list[str]]) -> Body:
+    """The rows after the one that is named, as many as are asked for."""
+    after, limit = asked.get("after", [""])[0], int(asked["limit"][0])
+    start = 1 + next((n for n, row in enumerate(rows) if row["id"] == after), -1)
+    return {"object": "list", "data": rows[start : start + limit], "has_more": start + limit < len(rows)}

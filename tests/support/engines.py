@@ -261,7 +261,7 @@ def tiny_models(folder: Path, **more: Any) -> str:
     from tests.support.tiny_models import TEMPLATE, save_model, save_speaking_model
 
     long = {"max_position_embeddings": 4096}
-    save_speaking_model(folder / "causal", **long)
+    save_speaking_model(folder / "causal")
     save_model(folder / "reward", TEMPLATE, head="ForSequenceClassification", num_labels=1, **long)
     kinds = (("local", "causal"), ("reward", "reward"))
     tables = []

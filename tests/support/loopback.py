@@ -1,4 +1,4 @@
-"""A server in a thread of its own, on a free port of the loopback interface."""
+"""A server in a thread of its own, on a free port, or on a given one, of the loopback interface."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ from typing import Any, Self
 class LoopbackServer:
     """Serves connections by `_connection` until its block ends; `options` are those of asyncio's server."""
 
-    def __init__(self, **options: Any) -> None:
-        self.url = ""
+    def __init__(self, *, port: int = 0, **options: Any) -> None:
+        self.url, self._port = "", port
         self._options = options
         self._loop = asyncio.new_event_loop()
         self._ready, self._stop = threading.Event(), asyncio.Event()
@@ -43,7 +43,7 @@ class LoopbackServer:
                 connections.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, **self._options)
+        server = await asyncio.start_server(connected, "127.0.0.1", self._port, **self._options)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._ready.set()
         await self._stop.wait()

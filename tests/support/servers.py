@@ -105,8 +105,9 @@ class FaultServer(LoopbackServer):
         *,
         latency: float = 0.0,
         hang: float = 30.0,
+        port: int = 0,
     ) -> None:
-        super().__init__(backlog=1024)
+        super().__init__(port=port, backlog=1024)
         self.stats = Stats()
         self._answer, self._plan, self._latency, self._hang = answer, plan, latency, hang
 

@@ -63,9 +63,9 @@ def save_model(
     return folder
 
 
-def save_speaking_model(folder: Path, **settings: Any) -> None:
+def save_speaking_model(folder: Path, context: int = 4096) -> Path:
     """A tiny model that always says A or B, how surely hanging on all that it read."""
-    save_model(folder, TEMPLATE, initializer_range=0.02, **settings)
+    save_model(folder, TEMPLATE, max_position_embeddings=context, initializer_range=0.02)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     words = transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
     torch.manual_seed(1)
@@ -76,3 +76,4 @@ def save_speaking_model(folder: Path, **settings: Any) -> None:
             head[words[name]] = torch.randn(head.shape[1]) / 2
             head[words[name], -1] = 9.0
     model.save_pretrained(folder)
+    return folder

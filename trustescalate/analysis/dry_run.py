@@ -50,6 +50,7 @@ from trustescalate.records.item_columns import items_by_id
 from trustescalate.records.jsonl import digest, read_rows
 from trustescalate.records.policies import Policy
 from trustescalate.records.progress import Hooks
+from trustescalate.records.stored import select_items
 from trustescalate.report.terminal import table_lines
 
 GUESSED_THRESHOLD = 0.8
@@ -316,7 +317,8 @@ async def estimate_calibration(
     asked = [by_id[item_id] for item_id in dict.fromkeys(wanted)]
     judges = await _simulated_judges(config, data, roles, budget)
     phase = "calibrate" if drawn is None else "calibrate, at most"
-    estimates = await _estimate_all(config, phase, judges, asked, batch=batch)
+    sample = asked[: _sampled(config)]
+    estimates = await _estimate_all(config, phase, judges, sample, len(asked), batch=batch)
     return DryRun(len(asked), estimates, budget.usd, budget.calls, batch)
 
 
@@ -327,12 +329,13 @@ async def estimate_run(
     *,
     batch: bool = False,
     thresholds: Mapping[str, float] | None = None,
+    count: int | None = None,
 ) -> DryRun:
     """Estimate the maximum and expected cost of `run`, as `estimate_calibration` does, with its errors.
 
-    `thresholds` are those of an uncertified run. With the claim "expected" every judge judges every item. The
-    run of a batch makes no model calls and has no estimates. Without a certificate, escalation is that of a
-    guessed threshold.
+    `count` is the number of items, by default of those there are. `thresholds` are those of an uncertified
+    run. With the claim "expected" every judge judges every item. The run of a batch makes no model calls and
+    has no estimates. Without a certificate, escalation is that of a guessed threshold.
     """
     data = load_dataset(config)
     budget = budget or config.budget
@@ -344,21 +347,20 @@ async def estimate_run(
         config, roles, _ = prepare(config, Hooks(), data, None)
         if not items:
             made_of = {*roles["exemplars"], *roles["dev"]}
-            todo = tuple(item for item in data.items if item.id not in made_of)
+            todo = select_items(data.items, lambda item_id: item_id not in made_of)
     elif config.guarantee.claim == "batch":
         return DryRun(len(todo), (), budget.usd, budget.calls, batch)
     else:
         roles = select_rows(config, data).roles
     judges = await _simulated_judges(config, data, roles, budget)
     whole = config.guarantee.claim == "expected" if thresholds is None else not thresholds
-    estimates = await _estimate_all(
-        config, "run, every judge" if whole else "run, at most", judges, todo, batch=batch
-    )
+    sample, number = todo[: _sampled(config)], len(todo) if count is None else count
+    phase = "run, every judge" if whole else "run, at most"
+    estimates = await _estimate_all(config, phase, judges, sample, number, batch=batch)
     if not whole:
-        sample = todo[: _sampled(config)]
         votes = await _run_cascade(config, judges, sample, thresholds)
-        estimates += _estimates(config, "run, about", votes, len(todo), sample, batch=batch)
-    return DryRun(len(todo), estimates, budget.usd, budget.calls, batch)
+        estimates += _estimates(config, "run, about", votes, number, sample, batch=batch)
+    return DryRun(number, estimates, budget.usd, budget.calls, batch)
 
 
 async def _simulated_judges(
@@ -378,12 +380,11 @@ async def _simulated_judges(
 
 
 async def _estimate_all(
-    config: Config, phase: str, judges: Sequence[Judge], items: Sequence[Item], *, batch: bool
+    config: Config, phase: str, judges: Sequence[Judge], sample: Sequence[Item], items: int, *, batch: bool
 ) -> tuple[Estimate, ...]:
     votes: list[Judgment] = []
-    sample = items[: _sampled(config)]
     await collect_judgments(sample, judges, collect=votes.append, in_flight=16)
-    return _estimates(config, phase, votes, len(items), sample, batch=batch)
+    return _estimates(config, phase, votes, items, sample, batch=batch)
 
 
 def _sampled(config: Config) -> int:

@@ -19,7 +19,7 @@ from trustescalate.judges.completions import Dialect
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.registry import ensemble_judge
 from trustescalate.records import Run, Task, TaskKind
-from trustescalate.records.criteria import count_in_words, row_name
+from trustescalate.records.criteria import ask_several, count_in_words, row_name
 from trustescalate.records.jsonl import write_atomically
 from trustescalate.report.export.base import Export, Row, Target, as_json, export_rows, lined
 from trustescalate.report.export.registry import target
@@ -110,15 +110,21 @@ def export_run(
             hint = "an uncertified run releases and abstains on nothing: leave out --only"
         raise NotMeasurable(f"no item of the run is {only}", hint)
     _must_be_new(to)
-    lines = list(written.write(export))
-    whole = b"".join(lines)
-    beside = {
-        to / end if written.inside else to.with_name(to.name + end): content
-        for end, content in export.beside.items()
-    }
-    for path in beside:
-        _must_be_new(path)
-    for path, content in {**beside, to / written.inside: whole}.items():
+    beside: dict[Path, bytes] = {}
+    count = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
+        for line in written.write(export):
+            count += 1
+            yield line
+        for end, content in export.beside.items():
+            path = to / end if written.inside else to.with_name(to.name + end)
+            _must_be_new(path)
+            beside[path] = content
+
+    write_atomically(to / written.inside, lines())
+    for path, content in beside.items():
         write_atomically(path, content)
     return Exported(
         run.header.id,
@@ -127,7 +133,7 @@ def export_run(
         len(export.rows),
         dict(export.left_out),
         tuple(export.notices),
-        len(lines) if format_name == BATCH else None,
+        count if format_name == BATCH else None,
     )
 
 
@@ -149,6 +155,8 @@ def _export_document(subject: Subject, format_name: str, to: Path) -> Exported:
 
 def _criteria_of(run: Run, config: Config) -> Mapping[str, Task]:
     """The question and the labels of each criterion of a run; empty where an item has one verdict."""
+    if not ask_several(run.items):
+        return {}
     known = config.criterion_tasks()
     names = dict.fromkeys(name for item in run.items if (name := row_name(item).criterion))
     if unknown := [name for name in names if name not in known]:

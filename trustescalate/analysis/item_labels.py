@@ -16,10 +16,11 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
+from trustescalate.data.item_sets import Chosen
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Item, Label, Run, TaskKind
 from trustescalate.records.columns import Column
-from trustescalate.records.item_columns import Chosen, groups_of, ids_of, items_of, places_of
+from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
 from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray

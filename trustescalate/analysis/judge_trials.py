@@ -16,10 +16,12 @@ from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import DataError, TrustEscalateError, UsageError
 from trustescalate.judges.base import NO_REPLY, Asked, EnsembleJudge, names_of
 from trustescalate.judges.decisions import DecisionJudge
+from trustescalate.judges.distilled import FittingRows
+from trustescalate.judges.endpoint import ONE_MODEL
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.offered_models import advise
+from trustescalate.judges.offered_models import advise, must_offer_one_model
 from trustescalate.judges.openai import OpenAIBackend
-from trustescalate.judges.prompts import orders
+from trustescalate.judges.prompts import Exemplar, orders
 from trustescalate.judges.registry import NO_ROWS
 from trustescalate.judges.reply_parsing import condensed
 from trustescalate.records import FAILURES, Item, Judgment, Message, Usage, Vote
@@ -57,7 +59,7 @@ class Trial:
     """One judge and its answers; `error` and `hint` say why there is none.
 
     `schema` is whether the endpoint holds replies to a JSON schema, None where none is asked for. `served`
-    are the models that answered, as the endpoint names them.
+    are the models that answered, as the endpoint names them, and `address` where that is one of several.
     """
 
     judge: str
@@ -71,6 +73,12 @@ class Trial:
     error: str = ""
     hint: str = ""
     served: tuple[str, ...] = ()
+    address: str = ""
+
+    @property
+    def title(self) -> str:
+        """The judge, with the address that was asked where it has several."""
+        return f"{self.judge} at {self.address}" if self.address else self.judge
 
     @property
     def usd(self) -> float:
@@ -111,7 +119,7 @@ class Trials:
         """One line a judge, for `check --ping`."""
         rows = [
             (
-                trial.judge,
+                trial.title,
                 "no answer" if trial.problem else _failure(trial) or "ok",
                 "—" if trial.problem or trial.mode is None else _yes(trial.channel == "logprobs"),
                 "—" if trial.problem or trial.schema is None else _yes(trial.schema),
@@ -144,7 +152,10 @@ async def try_judges(
 
 
 async def ping(config: Config, hooks: Hooks) -> Trials:
-    """Ask each judge that has a model one question, once and past the cache."""
+    """Ask each judge that has a model one question, once at each of its addresses and past the cache.
+
+    An address that serves another model than the first one has no answer.
+    """
     data = load_dataset(config)
     return await _ask(config, hooks, data, _item(config, data, None), pinged(config), ping=True)
 
@@ -186,28 +197,73 @@ async def _ask(
     asked = _rows(data, item)
     trials: list[Trial] = []
     for name in names:
-        notes: list[str] = []
         own = _alone(config, name, ping=ping)
-        (table,) = (table for table in own.judges if table.name == name)
-        trial = Trial(name, table.backend, getattr(table, "mode", None))
-        asking = Asking(BudgetTable() if ping else None, use_cache=not ping)
-        watched = replace(hooks, notice=notes.append)
-        try:
-            async with open_panel(own, watched, exemplars, asking, rows=rows) as panel:
-                backend = panel.backends.get(name)
-                trial = await _questions(own, panel, asked, trial, ping=ping)
-            if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
-                trial = replace(trial, schema=backend.dialect.form)
-        except TrustEscalateError as error:
-            trial = replace(trial, error=error.message, hint=error.hint)
-        if trial.problem:
-            failure = next((q.vote.failure for q in trial.questions if q.vote.failure), None)
-            advice = ""
-            if isinstance(table, EndpointTable) and failure not in UNHEARD:
-                advice = await advise(table)
-            trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
-        trials.append(replace(trial, notes=tuple(notes)))
+        each = [await _try(at, hooks, name, exemplars, rows, asked, ping=ping) for at in _at_each(own, ping)]
+        trials += await _compared(own, each) if len(each) > 1 else each
     return Trials(row_name(item).item_id, tuple(trials))
+
+
+async def _try(
+    config: Config,
+    hooks: Hooks,
+    name: str,
+    exemplars: Sequence[Sequence[Exemplar]],
+    rows: FittingRows,
+    asked: Sequence[Item],
+    *,
+    ping: bool,
+) -> Trial:
+    """Ask one judge, alone in its configuration, about the rows of an item."""
+    notes: list[str] = []
+    (table,) = (table for table in config.judges if table.name == name)
+    trial = Trial(name, table.backend, getattr(table, "mode", None))
+    asking = Asking(BudgetTable() if ping else None, use_cache=not ping)
+    try:
+        async with open_panel(
+            config, replace(hooks, notice=notes.append), exemplars, asking, rows=rows
+        ) as panel:
+            backend = panel.backends.get(name)
+            trial = await _questions(config, panel, asked, trial, ping=ping)
+        if isinstance(backend, OpenAIBackend) and trial.mode == "structured":
+            trial = replace(trial, schema=backend.dialect.form)
+    except TrustEscalateError as error:
+        trial = replace(trial, error=error.message, hint=error.hint)
+    if trial.problem:
+        failure = next((q.vote.failure for q in trial.questions if q.vote.failure), None)
+        advice = ""
+        if isinstance(table, EndpointTable) and failure not in UNHEARD:
+            advice = await advise(table)
+        trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
+    return replace(trial, notes=tuple(notes))
+
+
+def _at_each(config: Config, ping: bool) -> list[Config]:
+    """The configuration of a judge; to ping one with several addresses, with each of them alone."""
+    table = config.judges[0]
+    if not (ping and isinstance(table, EndpointTable) and len(table.addresses) > 1):
+        return [config]
+    tables = [table.model_copy(update={"base_url": url}) for url in table.addresses]
+    return [config.model_copy(update={"judges": [each, *config.judges[1:]]}) for each in tables]
+
+
+async def _compared(config: Config, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials of one judge at its addresses; where another model answers than at the first, an error."""
+    table = config.judges[0]
+    assert isinstance(table, EndpointTable), "it has several addresses"
+    named = [replace(trial, address=address) for trial, address in zip(trials, table.addresses, strict=True)]
+    first = next((trial for trial in named if trial.served), None)
+    for place, trial in enumerate(named):
+        if first is None or not trial.served or trial.served[0].split()[0] == first.served[0].split()[0]:
+            continue
+        error = f"answers as {trial.served[0]!r}, and {first.address} as {first.served[0]!r}"
+        named[place] = replace(trial, error=error, hint=ONE_MODEL)
+    try:
+        await must_offer_one_model(table)
+    except TrustEscalateError as error:
+        named[-1] = replace(
+            named[-1], error=named[-1].error or error.message, hint=named[-1].hint or error.hint
+        )
+    return named
 
 
 def _alone(config: Config, name: str, *, ping: bool) -> Config:
@@ -279,7 +335,7 @@ def _shown(trial: Trial) -> Iterator[str]:
     how = [trial.backend, *([f"mode {trial.mode}"] if trial.mode else [])]
     how += [trial.channel] if trial.channel and trial.questions else []
     yield ""
-    yield f"judge {one_line(trial.judge)} ({', '.join(how)}): {trial.seconds:.1f} s, {trial.usd:.6f} USD"
+    yield f"judge {one_line(trial.title)} ({', '.join(how)}): {trial.seconds:.1f} s, {trial.usd:.6f} USD"
     if trial.served:
         yield f"  answered by {one_line(', '.join(trial.served))}"
     before: tuple[Message, ...] = ()
@@ -326,9 +382,9 @@ def _quoted(text: str) -> Iterator[str]:
 
 def _remarks(trial: Trial) -> Iterator[str]:
     if trial.problem:
-        yield f"  {one_line(trial.judge)}: no answer: {one_line(trial.problem)}"
+        yield f"  {one_line(trial.title)}: no answer: {one_line(trial.problem)}"
     elif _failure(trial):
-        yield f"  {one_line(trial.judge)}: the reply has no verdict: {_failure(trial)}"
+        yield f"  {one_line(trial.title)}: the reply has no verdict: {_failure(trial)}"
     if trial.hint:
         yield f"  hint: {one_line(trial.hint)}"
     for note in trial.notes:

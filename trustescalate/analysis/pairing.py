@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from trustescalate.data.item_sets import Chosen
 from trustescalate.errors import UsageError
 from trustescalate.records import Item, Run
 from trustescalate.records.columns import Codes, Column, Lazy, Picked, Places
-from trustescalate.records.item_columns import Chosen, ids_of, places_of
+from trustescalate.records.item_columns import ids_of, places_of
 from trustescalate.records.item_fields import value_of
 
 

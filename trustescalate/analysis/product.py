@@ -33,8 +33,9 @@ from trustescalate.calibration.population import (
 from trustescalate.config import Config
 from trustescalate.config.tables import GateTable
 from trustescalate.data.dataset import Dataset
+from trustescalate.data.item_sets import Chosen
 from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
-from trustescalate.records.item_columns import Chosen, groups_of
+from trustescalate.records.item_columns import groups_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.product import PICKED, Basis
 from trustescalate.stats.bounds import IntArray

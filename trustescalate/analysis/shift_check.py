@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from trustescalate.calibration.judged_rows import ASKED_ONLY, first_votes, tier_reached
+from trustescalate.calibration.judged_rows import ASKED_ONLY, first_shares, tier_reached
 from trustescalate.calibration.population import Groups, Judged, first_of_each, one_of_each
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.records import Judgment, Run, TierShift
@@ -67,20 +67,15 @@ def tier_shifts(run: Run, judged: Judged, groups: Groups) -> tuple[TierShift, ..
 def _shares_now(scorer: Scorer, run: Run, taken: Collection[str]) -> Mapping[str, Sequence[float]]:
     """The shares of the items `taken` by judge, one item after the other."""
     now: dict[str, array[float]] = defaultdict(lambda: array("d"))
-    for row in run.judgments:
-        if row.item_id in taken:
-            now[row.judge].extend(_first_shares(scorer, row))
+    for row, shares in first_shares(scorer, (row for row in run.judgments if row.item_id in taken)):
+        now[row.judge].extend(shares.mean(axis=0).tolist())
     return now
 
 
 def _shares(scorer: Scorer, judgments: Iterable[Judgment]) -> FloatArray:
-    return _as_rows(scorer, [share for row in judgments for share in _first_shares(scorer, row)])
-
-
-def _first_shares(scorer: Scorer, judgment: Judgment) -> Iterable[float]:
-    """The mean shares (c,) that the votes of the first prompt give the labels."""
-    shares: FloatArray = scorer.shares(first_votes(scorer.task, judgment)[None])[0].mean(axis=0)
-    return map(float, shares)
+    """The mean shares (n, c) that the votes of the first prompt give the labels."""
+    means = (shares.mean(axis=0) for _, shares in first_shares(scorer, judgments))
+    return _as_rows(scorer, [share for mean in means for share in mean.tolist()])
 
 
 def _as_rows(scorer: Scorer, shares: Sequence[float]) -> FloatArray:

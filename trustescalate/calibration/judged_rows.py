@@ -1,32 +1,58 @@
 """Read votes on rows: which tier judges a row last, and what its votes expect of the label."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 
 from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
+from trustescalate.data.item_sets import Chosen, Numbers
 from trustescalate.records import Certificate, Judgment, Label, Run, Task
-from trustescalate.records.item_columns import Chosen, Numbers, places_of
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.policies import Policy
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Votes, stacked_scores
 
+CHUNK = 512
+"""Judgments whose votes are read together."""
 ASKED_ONLY = 2.0
 """A threshold that no score reaches: every judge judges the item, and none decides by itself."""
 
 
 def expect_value(scorer: Scorer, judgment: Judgment, values: Mapping[Label, float]) -> float:
     """The mean value of the label by the votes of the first prompt; the middle where all of these failed."""
+    [(_, value)] = expect_values(scorer, [judgment], values)
+    return value
+
+
+def expect_values(
+    scorer: Scorer, judgments: Iterable[Judgment], values: Mapping[Label, float]
+) -> Iterator[tuple[Judgment, float]]:
+    """`expect_value` of each of many judgments."""
     worth = np.array([values[label] for label in scorer.task.labels])
-    shares = scorer.shares(first_votes(scorer.task, judgment)[None])[0].sum(axis=0)
-    mass = shares.sum()
-    return float(shares @ worth / mass) if mass > 0 else float(worth.mean())
+    middle = float(worth.mean())
+    for judgment, votes in first_shares(scorer, judgments):
+        shares = votes.sum(axis=0)
+        mass = shares.sum()
+        yield judgment, float(shares @ worth / mass) if mass > 0 else middle
 
 
-def first_votes(task: Task, judgment: Judgment) -> FloatArray:
+def first_shares(scorer: Scorer, judgments: Iterable[Judgment]) -> Iterator[tuple[Judgment, FloatArray]]:
+    """Each of many judgments with the shares (k, c) that the votes of its first prompt give the labels."""
+    left = iter(judgments)
+    while chunk := list(islice(left, CHUNK)):
+        votes = [_first_votes(scorer.task, row) for row in chunk]
+        shares = scorer.shares(np.concatenate(votes)[None])[0]
+        end = 0
+        for row, own in zip(chunk, votes, strict=True):
+            start, end = end, end + len(own)
+            yield row, shares[start:end]
+
+
+def _first_votes(task: Task, judgment: Judgment) -> FloatArray:
     """The votes (k, c) of the first prompt."""
     if not judgment.votes:
         return np.zeros((1, len(task.labels)))
@@ -68,10 +94,13 @@ def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Numb
             if decision.trail:
                 asked[places[decision.item_id]] = names.index(decision.trail[tier].judge)
         expected = np.where(asked < 0, np.nan, 0.0)
-        for row in run.judgments:
+
+        def is_asked(row: Judgment) -> bool:
             place = places.get(row.item_id, -1)
-            if place >= 0 and asked[place] >= 0 and names[asked[place]] == row.judge:
-                expected[place] = expect_value(scorer, row, values)
+            return place >= 0 and asked[place] >= 0 and names[asked[place]] == row.judge
+
+        for row, value in expect_values(scorer, filter(is_asked, run.judgments), values):
+            expected[places[row.item_id]] = value
         memo[key] = Numbers(run.items, expected)
     return memo[key]
 

@@ -18,6 +18,7 @@ from trustescalate.calibration.judged_rows import (
 )
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
+from trustescalate.data.item_sets import Chosen
 from trustescalate.data.labels import dropped_ties, majority, sampled, stated_labels
 from trustescalate.records import (
     Annotation,
@@ -31,7 +32,7 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
-from trustescalate.records.item_columns import Chosen, groups_of, places_of
+from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds

@@ -32,7 +32,7 @@ def must_offer_batches(config: Config, *, calibrates: bool = False) -> None:
     if not any(isinstance(table, ChatTable) and table.has_batches for table in config.judges):
         raise UsageError(
             'no judge with backend = "openai", or "litellm" and a model of openai/, anthropic/ or gemini/, '
-            "so none with a Batch API",
+            "at one address, so none with a Batch API",
             "leave out --batch",
         )
 

@@ -6,9 +6,10 @@ stops early in a batch. This module reaches no verdict and records nothing.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from trustescalate.cascade.runner import Cascade, decide_item
 from trustescalate.config import ChatTable, LiteLLMJudge
 from trustescalate.errors import ProviderError
 from trustescalate.judges.base import Ask, Backend, Judge, Tariff, all_done
-from trustescalate.judges.batch_api import BatchClient, Line
+from trustescalate.judges.batch_api import BatchClient, Line, ReadAnswer
+from trustescalate.judges.batch_files import Spool
 from trustescalate.judges.budget import Budget
 from trustescalate.judges.cache import Cache, Guarded, request_key
 from trustescalate.judges.completions import Answer, Dialect
@@ -30,27 +32,38 @@ PENDING = "pending"
 """The failure of a request without an answer yet; it never leaves this module."""
 ROUNDS = 3
 """The number of batches that may leave a request unanswered."""
+ROUNDS_BEFORE_LIVE = 2
+"""The same with `finish_live`, which sends the request to the live API then."""
 TRANSFER = 600.0
 """Seconds that one transfer of a file may take."""
 
 
 @dataclass(slots=True)
 class BatchedJudge:
-    """A judge whose requests wait for a batch. Its first request probes `live`, its endpoint."""
+    """A judge whose requests wait for a batch. Its first request probes `live`, its endpoint.
+
+    `waiting` are the requests that are collected; `first` is the one to probe, with its key. `draws`: the
+    probe gave no log-probabilities, so that requests for them would be read by no one. `late` counts requests
+    that enough batches left unanswered.
+    """
 
     name: str
     tariff: Tariff
     live: Guarded
     client: BatchClient
-    waiting: dict[str, Request] = field(default_factory=dict)
+    waiting: Spool | None = None
+    first: tuple[str, Request] | None = None
     probed: bool = False
+    draws: bool = False
+    late: int = 0
 
 
 class BatchQueue:
-    """Requests that wait for batches. `finish_live` sends those that the first batch leaves unanswered live.
+    """Requests that wait for batches. `finish_live` sends those that two batches leave unanswered live.
 
     The first request of each judge is sent live, so a wrong key, model or parameter shows within seconds.
-    `folder` keeps the batches in progress.
+    `folder` keeps the requests and the batches in progress: none of them is held in memory, but for the keys
+    of those that a batch left unanswered.
     """
 
     def __init__(
@@ -65,39 +78,27 @@ class BatchQueue:
     ) -> None:
         self._folder, self._cache, self._budget = folder, cache, budget
         self._finish_live, self._notice, self._sleep = finish_live, notice, sleep
+        self._rounds = ROUNDS_BEFORE_LIVE if finish_live else ROUNDS
         self._batched: dict[str, BatchedJudge] = {}
         self._failed: dict[str, Reply] = {}
-        self._rounds: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
         self._collecting = False
         self._backends: dict[str, OpenAIBackend] = {}
 
     def ask(self, table: ChatTable, endpoint: str, tariff: Tariff, live: Guarded) -> Ask:
         """Replace a judge's `live` endpoint by one that queues requests."""
-        client = self._client(table, endpoint)
+        client = batch_client(
+            table,
+            endpoint,
+            self._folder,
+            notice=self._notice,
+            sleep=self._sleep,
+            read=self._read_answer(table.name),
+        )
         batched = self._batched[table.name] = BatchedJudge(table.name, tariff, live, client)
-
         return Queued(self, batched, endpoint)
 
-    def _client(self, table: ChatTable, endpoint: str) -> BatchClient:
-        """The Batch API of a judge's provider."""
-        settings: dict[str, Any] = {
-            "model": table.model,
-            "base_url": table.base_url,
-            "api_key_env": table.api_key_env,
-            "timeout": max(table.timeout, TRANSFER),
-            "attempts": table.attempts,
-            "give_up_after": max(table.give_up_after, 2 * TRANSFER),
-            "sleep": self._sleep,
-        }
-        given = (endpoint, self._folder)
-        more: dict[str, Any] = {"notice": self._notice, "sleep": self._sleep}
-        if isinstance(table, LiteLLMJudge) and table.provider != "openai":
-            from trustescalate.judges.provider_batches import open_batches
-
-            return open_batches(table, settings, given, more, self._read_answer(table.name))
-        return BatchClient(table.name, Endpoint(**settings), *given, **more)
-
-    def _read_answer(self, judge: str) -> Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]:
+    def _read_answer(self, judge: str) -> ReadAnswer:
         async def read(body: Mapping[str, Any], content: bytes) -> Answer:
             return await self._backends[judge].read_answer(body, content)
 
@@ -110,8 +111,32 @@ class BatchQueue:
             return known
         if not self._collecting:
             return await judge.live(request)
-        judge.waiting[key] = request
+        if not judge.probed:
+            judge.first = judge.first or (key, request)
+        elif self._unanswered[key] >= self._rounds:
+            if self._finish_live:
+                return await self._answer_live(judge, key, request)
+            judge.late += 1
+        elif not (judge.draws and request.logprobs):
+            await self._collect(judge, key, request)
         return Reply("", None, "stop", Usage(), PENDING)
+
+    async def _answer_live(self, judge: BatchedJudge, key: str, request: Request) -> Reply:
+        reply = await judge.live(request)
+        if reply.failure is not None:
+            self._failed[key] = reply
+        return reply
+
+    async def _collect(self, judge: BatchedJudge, key: str, request: Request) -> None:
+        """Write a request for the next batch, unless it is there."""
+        if judge.waiting is None:
+            judge.waiting = judge.client.spool()
+        if key in judge.waiting:
+            return
+        body = await self._backends[judge.name].batch_body(request)
+        if key not in judge.waiting:
+            most = judge.live.most_in_batch(request)
+            judge.waiting.add(key, judge.client.line(key, body), request, most)
 
     def forget(self, key: str) -> None:
         """Keep a reply without a verdict for this command only."""
@@ -130,81 +155,97 @@ class BatchQueue:
     async def judgments(self, items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
         """Answer all requests of calibration to batched judges."""
         waiting = [judge for judge in judges if judge.name in self._batched]
-        await self._answer_all(lambda: dry_run_judgments(items, waiting, in_flight))
+        await self._answer_all(lambda: dry_run_judgments(items, waiting, in_flight, self._must_probe))
 
     async def cascade(self, items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
         """Answer all requests of a run to batched judges, tier by tier."""
-        await self._answer_all(lambda: dry_run_cascade(items, cascade, in_flight))
+        await self._answer_all(lambda: dry_run_cascade(items, cascade, in_flight, self._must_probe))
 
     async def close(self) -> None:
         """Close the connections."""
         for judge in self._batched.values():
             await judge.client.close()
 
+    def _must_probe(self) -> bool:
+        """Whether a judge is asked for the first time; its other requests are collected after that."""
+        return any(judge.first is not None for judge in self._batched.values())
+
     async def _answer_all(self, dry_run: Callable[[], Awaitable[None]]) -> None:
         """Alternate dry runs and batches until nothing is pending, after batches still in progress.
 
-        Raises BudgetReached before a batch that may exceed the budget, ProviderError if a provider refuses
+        Raises BudgetReached before batches that may exceed the budget, ProviderError if a provider refuses
         one.
         """
-        for judge in self._batched.values():
-            async for line in judge.client.resumed():
+        judges = list(self._batched.values())
+        try:
+            await all_done(map(self._resume, judges))
+            while True:
+                self._collecting = True
+                try:
+                    await dry_run()
+                finally:
+                    self._collecting = False
+                if self._must_probe():
+                    await all_done(map(self._probe, judges))
+                    continue
+                for judge in judges:
+                    if judge.late:
+                        raise ProviderError(
+                            f"{judge.name}: {judge.late:,} requests are unanswered after {ROUNDS} batches",
+                            "--finish-live sends them to the live API at the full price",
+                        )
+                if not any(judge.waiting is not None for judge in judges):
+                    return
+                await all_done(map(self._submit, judges))
+        finally:
+            for judge in judges:
+                judge.late = 0
+                if judge.waiting is not None:
+                    judge.waiting.discard()
+                    judge.waiting = None
+
+    async def _resume(self, judge: BatchedJudge) -> None:
+        """Take the answers of batches that an earlier command left in progress."""
+        async with aclosing(judge.client.outcomes(judge.client.left(), resumed=True)) as outcomes:
+            async for line in outcomes:
                 judge.probed = True
                 self._take(judge, line, Dialect(), None)
-        while True:
-            self._collecting = True
-            await dry_run()
-            self._collecting = False
-            judges = list(self._batched.values())
-            if (self._finish_live and self._rounds) or not any(judge.waiting for judge in judges):
-                for judge in judges:
-                    judge.waiting = {}
-                return
-            await all_done(map(self._answer, judges))
 
-    async def _answer(self, judge: BatchedJudge) -> None:
-        waiting, judge.waiting = judge.waiting, {}
-        if waiting and not judge.probed:
-            judge.probed = True
-            key = next(iter(waiting))
-            request = waiting.pop(key)
-            reply = await judge.live(request)
-            if reply.failure is not None:
-                self._failed[key] = reply
-            elif request.logprobs and reply.tokens is None:
-                return  # draws are collected next, in place of requests whose replies would be read by no one
-        if not waiting:
+    async def _probe(self, judge: BatchedJudge) -> None:
+        if judge.first is None:
             return
-        for key in waiting:
-            self._rounds[key] += 1
-        late = [key for key in waiting if self._rounds[key] > ROUNDS]
-        if late:
-            raise ProviderError(
-                f"{judge.name}: {len(late):,} requests are unanswered after {ROUNDS} batches",
-                "--finish-live sends them to the live API at the full price",
-            )
-        await self._submit(judge, dict(sorted(waiting.items())))
+        (key, request), judge.first = judge.first, None
+        judge.probed = True
+        reply = await self._answer_live(judge, key, request)
+        judge.draws = reply.failure is None and request.logprobs and reply.tokens is None
 
-    async def _submit(self, judge: BatchedJudge, waiting: Mapping[str, Request]) -> None:
-        reserved: dict[str, float] = {}
-        backend = self._backends[judge.name]
+    async def _submit(self, judge: BatchedJudge) -> None:
+        """Send what was collected, in as many batches as it fills."""
+        if judge.waiting is None:
+            return
+        spool, dialect = judge.waiting, self._backends[judge.name].dialect
+        each = {part.name: part.most / part.requests for part in spool.parts}
+        left: dict[str, int] = defaultdict(int)
         try:
-            for key, request in waiting.items():
-                most = judge.live.most_in_batch(request)
-                self._budget.begin(most, waits=False)
-                reserved[key] = most
-            bodies = {key: await backend.batch_body(request) for key, request in waiting.items()}
-            dialect = backend.dialect
-            async for line in judge.client.answers(bodies):
-                request = waiting[line.key]
-                kept = backend.counted(worth_keeping(request, line.reply), request)
-                self._take(judge, replace(line, reply=kept), dialect, reserved.pop(line.key))
+            for part in spool.parts:
+                for _ in range(part.requests):
+                    self._budget.begin(each[part.name], waits=False)
+                    left[part.name] += 1
+            tickets, judge.waiting = judge.client.sealed(spool), None
+            async with aclosing(judge.client.outcomes(tickets, resumed=False)) as outcomes:
+                async for line in outcomes:
+                    left[line.batch] -= 1
+                    self._take(judge, line, dialect, each[line.batch])
         finally:
-            for most in reserved.values():
-                self._budget.settle(most, 0.0)
+            for name, requests in left.items():
+                for _ in range(requests):
+                    self._budget.settle(each[name], 0.0)
 
     def _take(self, judge: BatchedJudge, line: Line, dialect: Dialect, reserved: float | None) -> None:
         """Cache an answer; a request that may still be answered stays pending."""
+        if line.request is not None:
+            reply = worth_keeping(line.request, line.reply)
+            line = replace(line, reply=self._backends[judge.name].counted(reply, line.request))
         cost = judge.tariff.cost(line.reply.usage)
         if reserved is None:
             self._budget.bill(cost)
@@ -215,8 +256,39 @@ class BatchQueue:
             return
         failed = reply.failure is not None
         learnt = failed and line.answer is not None and self._backends[judge.name].learn(line.answer, dialect)
-        if not (line.again or learnt):
+        if line.again or learnt:
+            self._unanswered[line.key] += 1
+        else:
             self._failed[line.key] = reply
+
+
+def batch_client(
+    table: ChatTable,
+    endpoint: str,
+    folder: Path,
+    *,
+    notice: Callable[[str], None] = lambda _: None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    read: ReadAnswer | None = None,
+) -> BatchClient:
+    """The Batch API of a judge's provider; `read` reads an answer in its own form."""
+    (address,) = table.addresses or (None,)
+    settings: dict[str, Any] = {
+        "model": table.model,
+        "base_url": address,
+        "api_key_env": table.api_key_env,
+        "timeout": max(table.timeout, TRANSFER),
+        "attempts": table.attempts,
+        "give_up_after": max(table.give_up_after, 2 * TRANSFER),
+        "sleep": sleep,
+    }
+    given = (endpoint, folder)
+    more: dict[str, Any] = {"notice": notice, "sleep": sleep, "in_flight": table.batches_in_flight}
+    if isinstance(table, LiteLLMJudge) and table.provider != "openai":
+        from trustescalate.judges.provider_batches import open_batches
+
+        return open_batches(table, settings, given, more, read)
+    return BatchClient(table.name, Endpoint(**settings), *given, **more)
 
 
 class Queued:
@@ -258,8 +330,10 @@ class WholeJudge:
         return judgment
 
 
-async def dry_run_judgments(items: Sequence[Item], judges: Sequence[Judge], in_flight: int) -> None:
-    """Run the judges as calibration does, on the answers so far."""
+async def dry_run_judgments(
+    items: Sequence[Item], judges: Sequence[Judge], in_flight: int, stop: Callable[[], bool]
+) -> None:
+    """Run the judges as calibration does, on the answers so far, until `stop`."""
 
     async def one(item: Item) -> None:
         for judge in judges:
@@ -268,11 +342,13 @@ async def dry_run_judgments(items: Sequence[Item], judges: Sequence[Judge], in_f
             except Waiting:
                 continue
 
-    await _all(items, one, in_flight)
+    await _all(items, one, in_flight, stop)
 
 
-async def dry_run_cascade(items: Sequence[Item], cascade: Cascade, in_flight: int) -> None:
-    """Run each item through the cascade as far as the answers allow."""
+async def dry_run_cascade(
+    items: Sequence[Item], cascade: Cascade, in_flight: int, stop: Callable[[], bool]
+) -> None:
+    """Run each item through the cascade as far as the answers allow, until `stop`."""
 
     async def one(item: Item) -> None:
         try:
@@ -280,14 +356,21 @@ async def dry_run_cascade(items: Sequence[Item], cascade: Cascade, in_flight: in
         except Waiting:
             return
 
-    await _all(items, one, in_flight)
+    await _all(items, one, in_flight, stop)
 
 
-async def _all(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], in_flight: int) -> None:
+async def _all(
+    items: Iterable[Item],
+    work: Callable[[Item], Awaitable[None]],
+    in_flight: int,
+    stop: Callable[[], bool],
+) -> None:
     queue = iter(items)
 
     async def worker() -> None:
         for item in queue:
             await work(item)
+            if stop():
+                return
 
     await asyncio.gather(*(worker() for _ in range(in_flight)))

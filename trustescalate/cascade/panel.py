@@ -38,7 +38,7 @@ BATCHES = f"{FOLDER}/batches"
 class Asking:
     """How judges are called: budget, cache, live or Batch API, and where from.
 
-    `finish_live` sends requests that the first batch leaves unanswered to the live API. `engine` reaches the
+    `finish_live` sends requests that two batches leave unanswered to the live API. `engine` reaches the
     models, by default from this process.
     """
 

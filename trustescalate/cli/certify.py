@@ -25,6 +25,7 @@ from trustescalate.cli.options import (
     command_line,
     engine_flags,
     level,
+    must_stand_alone,
     open_project,
     resumable,
     share,
@@ -60,9 +61,19 @@ def plan(
     plot: Annotated[
         Path | None, typer.Option(help="Recorded votes: draw the power curve to this SVG file.")
     ] = None,
+    items: Annotated[
+        int | None,
+        typer.Option(min=1, help="Plan a run over so many items instead: calls, USD, hours, memory."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Plan the label budget from recorded votes or from guesses. Labels read here certify nothing later."""
+    if items is not None:
+        from trustescalate.analysis.scale import plan_items
+
+        must_stand_alone("--items", alpha, delta, disagreement, overall, plot)
+        show(wait(plan_items(open_project(config, overrides).config, items)), json=json)
+        return
     from trustescalate.analysis.sample_size import plan_labels, write_plot
 
     project = open_project(config, overrides) if config != CONFIG or config.exists() or overrides else None

@@ -188,3 +188,9 @@ def batch_flags(batch: bool, finish_live: bool) -> list[str]:
     if finish_live and not batch:
         raise UsageError("--finish-live needs --batch", "add --batch")
     return [*(["--batch"] if batch else []), *(["--finish-live"] if finish_live else [])]
+
+
+def must_stand_alone(option: str, *others: object) -> None:
+    """Raise UsageError where an option stands beside others that it makes meaningless."""
+    if any(other is not None for other in others):
+        raise UsageError(f"{option} plans a run, and no labels", f"leave out {option}, or the other options")

@@ -111,6 +111,10 @@ def check(
         bool,
         typer.Option("--ping", help="Ask each judge one question. Exit 3: one gives no answer."),
     ] = False,
+    batches: Annotated[
+        bool,
+        typer.Option("--batches", help="Show the batches in progress, as their providers state them."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Check configuration and data; model calls only with --ping."""
@@ -118,6 +122,12 @@ def check(
     from trustescalate.calibration.prepare import write_roles as draw_roles
 
     path = config if data is None else data / CONFIG
+    if batches:
+        from trustescalate.analysis.batches import batches_in_progress
+
+        project = open_project(path, overrides)
+        show(wait(batches_in_progress(project.config, project.hooks)), json=json)
+        return
     if write_roles:
         show(draw_roles(open_project(path, overrides).config), json=json)
         return

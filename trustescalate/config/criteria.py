@@ -14,6 +14,7 @@ from trustescalate.config.judges import (
     ModelTable,
     RewardJudge,
     ScoreJudge,
+    VLLMJudge,
 )
 from trustescalate.config.tables import MOST_LABELS, TaskTable, must_be_labels, must_be_scale
 from trustescalate.records import Task, TaskKind
@@ -189,7 +190,7 @@ def rows_task(criteria: Sequence[CriterionTable], task: TaskTable) -> Task:
 def must_ask_criteria(judges: Sequence[JudgeTable]) -> None:
     """Raise ValueError for a judge that cannot answer several questions in one request."""
     for judge in judges:
-        if isinstance(judge, LocalJudge | RewardJudge | ScoreJudge | ClassicalJudge):
+        if isinstance(judge, LocalJudge | VLLMJudge | RewardJudge | ScoreJudge | ClassicalJudge):
             raise ValueError(
                 f'judge {judge.name!r}: backend = "{judge.backend}" gives one answer for an item and cannot '
                 "judge [[criteria]]; serve the model behind an endpoint, or remove [[criteria]]"

@@ -245,12 +245,18 @@ class Config(Table):
     def in_flight(self) -> int:
         """The number of items, or rows by criterion, judged concurrently."""
         # More than the concurrency: while some wait for a cached prefix, others use their slots.
-        each = max(16, 4 * sum(getattr(judge, "concurrency", 0) for judge in self.judges))
+        each = max(16, 4 * sum(map(_slots, self.judges)))
         return each * max(1, len(self.criteria))
 
     def path(self, relative: str) -> Path:
         """A path of the file, relative to the working directory."""
         return self.folder / relative
+
+
+def _slots(judge: JudgeTable) -> int:
+    """The most requests of a judge that are open at once."""
+    slots: int = getattr(judge, "slots", getattr(judge, "concurrency", 0))
+    return slots
 
 
 def _states_confidence(judge: JudgeTable) -> bool:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from trustescalate.config.base import NO_VERDICT, Open, Table
 from trustescalate.config.providers import (
@@ -66,20 +66,53 @@ class _ModelJudge(_Judge):
         return self
 
 
+def _addresses(value: Any) -> Any:
+    """One address, or several in sorted order: their order means nothing. A list of one is that one."""
+    if value is None:
+        return None
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(url, str) for url in listed):
+        raise ValueError("must be an address, or a list of addresses")
+    if not listed:
+        raise ValueError("the list holds no address")
+    for url in listed:
+        _must_be_an_address(url)
+    places = [url.rstrip("/") for url in listed]
+    if twice := next((url for url in places if places.count(url) > 1), None):
+        raise ValueError(f"{twice} is named twice")
+    return listed[0] if len(listed) == 1 else tuple(sorted(listed))
+
+
+def _must_be_an_address(url: str) -> None:
+    if "@" in url or "?" in url or "#" in url:
+        raise ValueError("must hold no user, password or query; name a key by api_key_env")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("must start with http:// or https:// and a host")
+
+
+Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]
+
+
 class _Reached(Table):
     """Connection to an endpoint; never a key."""
 
     bills: ClassVar[bool] = True
     model: str
-    base_url: str | None = None
-    same_model_as: str | None = Field(
-        None, description="address at which this very model was certified; base_url may then be another"
+    base_url: Addresses | None = Field(
+        None, description="address, or list of addresses that serve this one model; the least busy is asked"
+    )
+    same_model_as: Addresses | None = Field(
+        None, description="base_url with which this very model was certified; base_url may then be another"
     )
     api_key_env: Annotated[str | None, NO_VERDICT] = Field(
         None, description="NAME of the environment variable that holds the key"
     )
     concurrency: Annotated[int, NO_VERDICT] = Field(
-        16, ge=1, description="most requests open at once; fewer while the endpoint limits the rate"
+        16, ge=1, description="most requests open at once, at each address; fewer while it limits the rate"
     )
     timeout: Annotated[float, NO_VERDICT] = Field(60.0, gt=0, description="seconds per attempt")
     attempts: Annotated[int, NO_VERDICT] = Field(6, ge=1)
@@ -103,26 +136,27 @@ class _Reached(Table):
             return name
         raise ValueError("must be the NAME of an environment variable in capitals, never a key")
 
-    @field_validator("base_url", "same_model_as")
-    @classmethod
-    def _an_address_and_no_key(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if "@" in url or "?" in url or "#" in url:
-            raise ValueError("must hold no user, password or query; name a key by api_key_env")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError("must start with http:// or https:// and a host")
-        return url
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses in `base_url`; none for the default one."""
+        if self.base_url is None:
+            return ()
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    @property
+    def slots(self) -> int:
+        """The most requests open at once, at all addresses together."""
+        return self.concurrency * max(1, len(self.addresses))
 
 
 class _Paced(_Reached):
     """Connection to an endpoint with rate limits of its own."""
 
     requests_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="rate limit in requests"
+        None, gt=0, description="rate limit in requests, of all addresses together"
     )
     tokens_per_minute: Annotated[float | None, NO_VERDICT] = Field(
-        None, gt=0, description="rate limit in tokens, input and output"
+        None, gt=0, description="rate limit in tokens, input and output, of all addresses together"
     )
 
 
@@ -130,11 +164,14 @@ class _ChatJudge(_Paced, _ModelJudge):
     batch_discount: Annotated[float, NO_VERDICT] = Field(
         0.5, gt=0, le=1, description="price of the Batch API as a share of the regular price"
     )
+    batches_in_flight: Annotated[int, NO_VERDICT] = Field(
+        8, ge=1, description="most batches of this judge in progress at once"
+    )
 
     @property
     def has_batches(self) -> bool:
-        """Whether requests can go through a Batch API."""
-        return True
+        """Whether requests can go through a Batch API, which lies at one address."""
+        return len(self.addresses) < 2
 
 
 class OpenAIJudge(_ChatJudge):
@@ -171,8 +208,8 @@ class LiteLLMJudge(_ChatJudge):
 
     @property
     def has_batches(self) -> bool:
-        """Whether requests can go through a Batch API."""
-        return self.provider in BATCH_PROVIDERS
+        """Whether requests can go through a Batch API, which lies at one address."""
+        return self.provider in BATCH_PROVIDERS and len(self.addresses) < 2
 
     @property
     def provider(self) -> str:
@@ -217,6 +254,32 @@ class LocalJudge(_OwnModel, _ModelJudge):
     mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
     prefix_mib: Annotated[int, NO_VERDICT] = Field(
         2048, ge=1, description="memory for shared prompt prefixes (keys and values), in MiB"
+    )
+
+
+class VLLMJudge(_ModelJudge):
+    """A Hugging Face model on vLLM's engine in this process, with prefix caching."""
+
+    backend: Literal["vllm"]
+    mode: Literal["direct"] = Field("direct", description="a local model answers with one token")
+    model: str = Field(min_length=1, description="folder, or name on the Hugging Face hub")
+    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: as vLLM chooses for the stored weights"
+    )
+    quantization: str | None = Field(
+        None, description='vLLM\'s quantization, as "fp8"; default: as the weights are stored'
+    )
+    chat_template: Literal["auto", "none"] = Field("auto", description="none: plain text, for a base model")
+    max_model_len: int | None = Field(
+        None, ge=2, description="tokens of a prompt and its reply; default: the model's own context"
+    )
+    tensor_parallel_size: Annotated[int, NO_VERDICT] = Field(1, ge=1, description="number of GPUs")
+    gpu_memory_utilization: Annotated[float | None, NO_VERDICT] = Field(
+        None, gt=0, le=1, description="share of a GPU's memory for weights and cache; default: vLLM's own"
+    )
+    concurrency: Annotated[int, NO_VERDICT] = Field(
+        256, ge=1, description="most requests given to the engine at once"
     )
 
 
@@ -287,7 +350,9 @@ class ScoreJudge(_Reached, _Judge):
     """A reward model or reranker behind an endpoint: one score per response."""
 
     backend: Literal["score"]
-    base_url: str
+    base_url: Addresses = Field(
+        description="address, or list of addresses that serve this one model; the least busy is asked"
+    )
     api: Literal["score", "rerank", "tei"] = Field(
         "score", description="API dialect: vLLM's /score; /rerank of Cohere, Jina and vLLM; or /rerank of TEI"
     )
@@ -343,7 +408,7 @@ def _backend_of(value: Any) -> str:
 
 ChatTable = OpenAIJudge | LiteLLMJudge
 """Tables of models behind an endpoint that are asked in chat completions, and may have a Batch API."""
-ModelTable = ChatTable | LocalJudge | MockJudge | SimulatedJudge | PluginJudge
+ModelTable = ChatTable | LocalJudge | VLLMJudge | MockJudge | SimulatedJudge | PluginJudge
 """Tables of models that are shown a prompt; a judge of its own reads items in its own way."""
 EndpointTable = ChatTable | ScoreJudge | DecisionsJudge
 """Tables of models behind an endpoint."""
@@ -354,6 +419,7 @@ JUDGE_TABLES: Mapping[str, type[_Judge]] = {
     "openai": OpenAIJudge,
     "litellm": LiteLLMJudge,
     "local": LocalJudge,
+    "vllm": VLLMJudge,
     "reward": RewardJudge,
     "replay": ReplayJudge,
     "mock": MockJudge,
@@ -369,6 +435,7 @@ JudgeTable = Annotated[
     Annotated[OpenAIJudge, Tag("openai")]
     | Annotated[LiteLLMJudge, Tag("litellm")]
     | Annotated[LocalJudge, Tag("local")]
+    | Annotated[VLLMJudge, Tag("vllm")]
     | Annotated[RewardJudge, Tag("reward")]
     | Annotated[ReplayJudge, Tag("replay")]
     | Annotated[MockJudge, Tag("mock")]

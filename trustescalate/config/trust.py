@@ -22,6 +22,7 @@ from trustescalate.config.judges import (
     PluginJudge,
     ReplayJudge,
     RewardJudge,
+    VLLMJudge,
 )
 from trustescalate.config.providers import PROVIDERS
 from trustescalate.errors import UsageError
@@ -188,9 +189,9 @@ def _files(config: Config) -> Iterator[str]:
 
 def _models(config: Config, table: Any) -> Iterator[str]:
     """A sentence for each model folder outside; a name on the hub is none."""
-    if not isinstance(table, LocalJudge | RewardJudge):
+    if not isinstance(table, LocalJudge | VLLMJudge | RewardJudge):
         return
-    for key, path in (("model", table.model), ("adapter", table.adapter)):
+    for key, path in (("model", table.model), ("adapter", getattr(table, "adapter", None))):
         if path is None:
             continue
         is_path = path.startswith((".", "/", "~")) or ".." in Path(path).parts or Path(path).exists()
@@ -213,7 +214,7 @@ def _connection(table: Any) -> tuple[list[str], list[str]]:
     if isinstance(table, LiteLLMJudge) and table.base_url is None:
         known = PROVIDERS.get(table.provider)
         return [f"https://{known.host}" if known else f"the provider {table.provider!r} of LiteLLM"], keys
-    return [table.base_url or "https://api.openai.com/v1"], keys
+    return list(table.addresses) or ["https://api.openai.com/v1"], keys
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustescalate.config import Config
+from trustescalate.data.item_sets import Chosen
 from trustescalate.records import Item
 from trustescalate.records.columns import Column
 from trustescalate.records.criteria import row_name
-from trustescalate.records.item_columns import Chosen, ids_of, items_of, places_of
+from trustescalate.records.item_columns import ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 from trustescalate.records.stored import StoredItems

@@ -8,58 +8,80 @@ none twice. The module is independent of cache, budget and judges: bodies in, re
 import asyncio
 import json
 import re
-import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trustescalate.errors import ProviderError, UsageError
-from trustescalate.judges.completions import Answer, parse_completion
+from trustescalate.errors import ProviderError
+from trustescalate.judges.batch_files import (
+    TAG,
+    BatchFolder,
+    Spool,
+    Ticket,
+    numbered_keys,
+    read_asked,
+    request_of,
+)
+from trustescalate.judges.completions import Answer, count_of, parse_completion
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.openai import is_empty
 from trustescalate.judges.refusals import status_within
 from trustescalate.judges.transport import MOST_BYTES as MOST_LINE
 from trustescalate.judges.transport import Call
-from trustescalate.records import Reply, Usage
-from trustescalate.records.jsonl import decode, encode, write_atomically
+from trustescalate.records import Reply, Request, Usage
 
 MOST_REQUESTS = 50_000
-MOST_BYTES = 150_000_000
+MOST_BYTES = 100_000_000
 """Of one file. OpenAI allows 50,000 requests and 200 MB."""
 MOST_RESULTS = 2**33
 """Bytes of one file of results."""
+PAGE, MOST_PAGES = 100, 100
+"""Rows of a page of a list, and pages that are read: 10,000 batches."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
 ENDED = ("completed", "failed", "expired", "cancelled")
 PATH = "/v1/chat/completions"
-TAG = "trustescalate"
+QUEUE_FULL = re.compile(r"enqueued|token_limit_exceeded|too many batch", re.I)
+"""A refusal of a batch that ends when other batches have ended."""
 HINT = "fix the cause, then resume"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A batch in progress. `name` is the mark by which its file and batch are recognised at the provider."""
-
-    name: str
-    judge: str
-    endpoint: str
-    requests: int
-    file_id: str | None = None
-    batch_id: str | None = None
-    begun: float = 0.0
+ReadAnswer = Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]
+"""(a request in OpenAI's form, the provider's answer to it) -> the answer in OpenAI's form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One request's outcome. `answer` holds an error; `again`: another attempt may succeed."""
+    """One request's outcome. `answer` holds an error; `again`: another attempt may succeed.
+
+    `batch` is the name of its ticket; `request` has blanks for its texts, and is None for one of an older
+    version.
+    """
 
     key: str
     reply: Reply
     answer: Answer | None = None
     again: bool = False
+    batch: str = ""
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """How far a batch is at its provider: `status` in the provider's word, requests answered and failed."""
+
+    status: str
+    done: int
+    failed: int
 
 
 class BatchClient:
@@ -79,79 +101,110 @@ class BatchClient:
         endpoint_id: str,
         folder: Path,
         *,
+        in_flight: int,
         notice: Callable[[str], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._judge, self._endpoint, self._id, self._folder = judge, endpoint, endpoint_id, folder
+        self._judge, self._endpoint, self._id = judge, endpoint, endpoint_id
+        self._files, self._in_flight = BatchFolder(folder), in_flight
         self._notice, self._sleep = notice, sleep
+        self._open, self._sending = 0, asyncio.Lock()
 
     async def close(self) -> None:
         """Close the connections."""
         await self._endpoint.close()
 
-    async def resumed(self) -> AsyncIterator[Line]:
-        """Yield the outcomes of batches that an earlier process left in progress, when they have ended."""
-        for ticket in self._load_tickets():
-            async for line in self._collect(await self._begin(ticket, resumed=True)):
-                yield line
+    def spool(self) -> Spool:
+        """Manifests for further requests."""
+        return Spool(self._files, self.most_requests, self.most_bytes)
 
-    async def answers(self, bodies: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[Line]:
-        """Yield the outcomes of these requests; those that an expired batch left out are "not_answered"."""
-        parts = _split_parts(bodies, self._row, self.most_requests, self.most_bytes)
-        tickets = [self._open_ticket(part) for part in parts]
-        begun = [await self._begin(ticket, resumed=False) for ticket in tickets]
-        for ticket in begun:
-            async for line in self._collect(ticket):
-                yield line
+    def line(self, key: str, body: Mapping[str, Any]) -> bytes:
+        """One line of a manifest."""
+        return json.dumps(self._row(key, body), separators=(",", ":")).encode() + b"\n"
+
+    def sealed(self, spool: Spool) -> list[Ticket]:
+        """The batches of the requests that were spooled."""
+        return spool.sealed(self._judge, self._id)
+
+    def left(self) -> list[Ticket]:
+        """The batches that an earlier process left in progress."""
+        return [
+            each for each in self._files.tickets() if (each.endpoint, each.judge) == (self._id, self._judge)
+        ]
+
+    async def outcomes(self, tickets: Sequence[Ticket], *, resumed: bool) -> AsyncGenerator[Line, None]:
+        """Yield the outcomes of the requests of batches as they end, so many in flight at a time.
+
+        Requests that an expired batch left out are "not_answered".
+        """
+        slots = asyncio.Semaphore(self._in_flight)
+        tasks = [asyncio.create_task(self._run(ticket, slots, resumed=resumed)) for ticket in tickets]
+        try:
+            for ended in asyncio.as_completed(tasks):
+                ticket, batch = await ended
+                async for line in self._collect(ticket, batch):
+                    yield line
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def state(self, ticket: Ticket) -> BatchState:
+        """How far a batch is, as the provider says."""
+        batch = await self._state(ticket)
+        done, failed = self._read_counts(batch)
+        return BatchState(batch["status"], done, failed)
 
     # ── start ──
 
     def _row(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One line of a manifest."""
         return {"custom_id": key, "method": "POST", "url": PATH, "body": body}
 
-    def _load_tickets(self) -> list[Ticket]:
-        tickets = [_read_ticket(path) for path in sorted(self._folder.glob("*.json"))]
-        return [each for each in tickets if (each.endpoint, each.judge) == (self._id, self._judge)]
-
-    def _open_ticket(self, lines: Mapping[str, bytes]) -> Ticket:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        ticket = Ticket(secrets.token_hex(12), self._judge, self._id, len(lines), begun=time.time())
-        write_atomically(self._manifest_path(ticket), b"".join(lines.values()))
-        self._save(ticket)
-        return ticket
-
-    def _manifest_path(self, ticket: Ticket) -> Path:
-        return self._folder / f"{TAG}-{ticket.name}.jsonl"
-
-    def _save(self, ticket: Ticket) -> None:
-        write_atomically(self._folder / f"{ticket.name}.json", encode(ticket) + b"\n")
-
-    def _forget(self, ticket: Ticket) -> None:
-        (self._folder / f"{ticket.name}.json").unlink(missing_ok=True)
-        self._manifest_path(ticket).unlink(missing_ok=True)
+    async def _run(
+        self, ticket: Ticket, slots: asyncio.Semaphore, *, resumed: bool
+    ) -> tuple[Ticket, dict[str, Any]]:
+        """Send a batch, and wait until it has ended; again where the provider's queue was full."""
+        async with slots:
+            while True:
+                async with self._sending:  # one file in memory at a time
+                    ticket = await self._begin(ticket, resumed=resumed)
+                self._open += 1
+                try:
+                    batch = await self._await_end(ticket)
+                finally:
+                    self._open -= 1
+                others, is_full = self._open, QUEUE_FULL.search(json.dumps(batch.get("errors")))
+                if batch["status"] != "failed" or not (is_full and others):
+                    return ticket, batch
+                self._notice(f"{self._judge}: batch {ticket.batch_id} waits until another one has ended")
+                ticket, resumed = replace(ticket, batch_id=None), False
+                self._files.save(ticket)
+                wait = FIRST_POLL
+                while self._open >= others:
+                    await self._sleep(wait)
+                    wait = min(2 * wait, LONGEST_POLL)
 
     async def _begin(self, ticket: Ticket, *, resumed: bool) -> Ticket:
         """Upload the file and start the batch, unless that is done. Each id is saved before the next step."""
         if ticket.file_id is None and ticket.batch_id is None:
-            path = self._manifest_path(ticket)
+            path = self._files.manifest(ticket.name)
             file = (path.name, path.read_bytes(), "application/jsonl")
             file_id = await self._create(
                 "file",
                 Call("POST", "/files", more={"data": {"purpose": "batch"}, "files": {"file": file}}),
-                Call("GET", "/files", more={"params": {"purpose": "batch", "limit": 100}}),
+                ("/files", {"purpose": "batch"}),
                 lambda row: row.get("filename") == path.name,
                 resumed,
             )
             ticket = replace(ticket, file_id=file_id)
-            self._save(ticket)
+            self._files.save(ticket)
         if ticket.batch_id is None:
             body = {"input_file_id": ticket.file_id, "endpoint": PATH, "completion_window": WINDOW}
             content = json.dumps({**body, "metadata": {TAG: ticket.name}}).encode()
             batch_id = await self._create(
                 "batch",
                 Call("POST", "/batches", lambda: content),
-                Call("GET", "/batches", more={"params": {"limit": 100}}),
+                ("/batches", {}),
                 lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name,
                 resumed,
             )
@@ -161,20 +214,42 @@ class BatchClient:
     def _started(self, ticket: Ticket, batch_id: str) -> Ticket:
         """Keep the id of a batch that was made."""
         ticket = replace(ticket, batch_id=batch_id)
-        self._save(ticket)
+        self._files.save(ticket)
         self._notice(f"{self._judge}: batch {batch_id} of {ticket.requests:,} requests is in progress")
         return ticket
 
     async def _create(
-        self, what: str, make: Call, listed: Call, is_ours: Callable[[dict[str, Any]], bool], resumed: bool
+        self,
+        what: str,
+        make: Call,
+        listed: tuple[str, Mapping[str, Any]],
+        is_ours: Callable[[dict[str, Any]], bool],
+        resumed: bool,
     ) -> str:
         """Create a file or batch and return its id; look first if an earlier attempt may have succeeded."""
 
         async def find() -> str | None:
-            rows, _ = await self._endpoint.exchange(listed, _read_rows)
-            return next((row["id"] for row in rows or () if is_ours(row)), None)
+            async for row in self._listed(*listed, after="after"):
+                if is_ours(row):
+                    return str(row["id"])
+            return None
 
         return await self._find_or_make(what, make, find, _read_id, resumed)
+
+    async def _listed(
+        self, path: str, params: Mapping[str, Any], *, after: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The rows of a list, page by page, newest first; `after` names the parameter of the next page."""
+        last: dict[str, Any] = {}
+        for _ in range(MOST_PAGES):
+            call = Call("GET", path, more={"params": {**params, "limit": PAGE, **last}})
+            page, _ = await self._endpoint.exchange(call, _read_page)
+            rows, more = page or ([], False)
+            for row in rows:
+                yield row
+            if not (rows and more):
+                return
+            last = {after: rows[-1]["id"]}
 
     async def _find_or_make(
         self,
@@ -195,30 +270,34 @@ class BatchClient:
 
     # ── end ──
 
-    async def _collect(self, ticket: Ticket) -> AsyncIterator[Line]:
-        batch = await self._await_end(ticket)
+    async def _collect(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
         if batch["status"] == "failed":
-            self._forget(ticket)
+            self._files.forget(ticket)
             raise ProviderError(f"{self._judge}: the batch was refused: {self._read_reason(batch)}", HINT)
-        asked, seen = set(_read_keys(self._manifest_path(ticket))), set[str]()
-        async for line in self._results(ticket, batch):
-            if line.key in asked and line.key not in seen:
-                seen.add(line.key)
+        numbers, size = numbered_keys(self._files.manifest(ticket.name)), ticket.requests
+        with read_asked(self._files.asked(ticket.name)) as asked:
+            async for line in self._results(ticket, batch):
+                number = numbers.pop(line.key, None)
+                if number is None:
+                    continue
                 reply = line.reply
                 if reply.failure is not None:
                     reply = replace(reply, text=self._endpoint.shown(reply.text))
-                yield replace(line, reply=self._endpoint.cleaned(reply))
-        for key in sorted(asked - seen):
-            yield Line(key, Reply("", None, "stop", Usage(), "not_answered"), again=True)
-        came = f"{len(seen):,} of {len(asked):,} came back"
+                request = None if asked is None else request_of(asked[number])
+                cleaned = self._endpoint.cleaned(reply)
+                yield replace(line, reply=cleaned, batch=ticket.name, request=request)
+        for key in numbers:
+            left_out = Reply("", None, "stop", Usage(), "not_answered")
+            yield Line(key, left_out, again=True, batch=ticket.name)
+        came = f"{size - len(numbers):,} of {size:,} came back"
         self._notice(f"{self._judge}: batch {ticket.batch_id} {batch['status']}: {came}")
-        self._forget(ticket)
+        self._files.forget(ticket)
 
     async def _results(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
         """The outcomes of a batch that has ended, in any order."""
         for name in ("output_file_id", "error_file_id"):
             if isinstance(batch.get(name), str):
-                results = self._folder / f"{TAG}-{ticket.name}.{name}"
+                results = self._files.path / f"{TAG}-{ticket.name}.{name}"
                 try:
                     await self._download(ticket, f"/files/{batch[name]}/content", results)
                     for line in read_lines(bounded_lines(results)):
@@ -229,6 +308,12 @@ class BatchClient:
     async def _state(self, ticket: Ticket) -> dict[str, Any]:
         """The state of a batch, with a `status` that is one of `ENDED` in the end."""
         return await self._get(f"batch {ticket.batch_id}", f"/batches/{ticket.batch_id}", _read_batch)
+
+    def _read_counts(self, batch: Mapping[str, Any]) -> tuple[int, int]:
+        """The requests of a batch that are answered and failed so far."""
+        counts = batch.get("request_counts")
+        named = counts if isinstance(counts, dict) else {}
+        return count_of(named.get("completed")), count_of(named.get("failed"))
 
     async def _await_end(self, ticket: Ticket) -> dict[str, Any]:
         wait = FIRST_POLL
@@ -262,40 +347,6 @@ class BatchClient:
 
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _split_parts(
-    bodies: Mapping[str, Mapping[str, Any]],
-    row: Callable[[str, Mapping[str, Any]], dict[str, Any]],
-    most_requests: int,
-    most_bytes: int,
-) -> Iterator[dict[str, bytes]]:
-    """Yield manifest lines, in files of a size that is accepted."""
-    part: dict[str, bytes] = {}
-    size = 0
-    for key, body in bodies.items():
-        line = json.dumps(row(key, body), separators=(",", ":")).encode() + b"\n"
-        if part and (len(part) >= most_requests or size + len(line) > most_bytes):
-            yield part
-            part, size = {}, 0
-        part[key] = line
-        size += len(line)
-    if part:
-        yield part
-
-
-def _read_keys(manifest: Path) -> Iterator[str]:
-    with manifest.open("rb") as lines:
-        for line in lines:
-            yield json.loads(line)["custom_id"]
-
-
-def _read_ticket(path: Path) -> Ticket:
-    try:
-        return decode(path.read_bytes(), Ticket)
-    except (ValueError, OSError) as error:
-        hint = "remove it: its requests are sent again"
-        raise UsageError(f"{path}: not the record of a batch ({error})", hint) from None
 
 
 def bounded_lines(path: Path) -> Iterator[bytes]:
@@ -379,8 +430,11 @@ def _read_batch(content: bytes) -> tuple[dict[str, Any], int] | None:
     return (fields, 0) if isinstance(fields.get("status"), str) else None
 
 
-def _read_rows(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
-    rows = _read_fields(content).get("data")
+def _read_page(content: bytes) -> tuple[tuple[list[dict[str, Any]], bool], int] | None:
+    """The rows of a page of a list, and whether there is another one."""
+    fields = _read_fields(content)
+    rows = fields.get("data")
     if not isinstance(rows, list):
         return None
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], 0
+    named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+    return (named, fields.get("has_more") is True), 0

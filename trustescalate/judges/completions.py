@@ -198,6 +198,11 @@ class Answer:
         return self.status < 400 or self.status in (408, 409, 429) or self.status >= 500 or self.is_of_a_proxy
 
     @property
+    def is_of_the_address(self) -> bool:
+        """Whether the same request may succeed at once at another address of the model."""
+        return self.retryable and self.status not in (408, 409, 429)
+
+    @property
     def is_of_a_proxy(self) -> bool:
         """Whether this is a page that denies access, and not an endpoint's own error."""
         return self.status == 403 and not isinstance(parsed(self.content), dict | list)

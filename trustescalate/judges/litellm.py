@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -23,6 +23,7 @@ from trustescalate.config.providers import PROVIDERS, provider_of
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import UNSUPPORTED, Answer
 from trustescalate.judges.connections import causes, connection_error
+from trustescalate.judges.endpoint import addresses_of
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.transport import NO_KEY, OPENAI_URL, Call, Route, key_place, public_url, read_key
 from trustescalate.records import Request
@@ -70,11 +71,12 @@ class LiteLLMBackend(OpenAIBackend):
         self,
         *,
         model: str,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key_env: str | None = None,
         **reached: Any,
     ) -> None:
-        super().__init__(model=model, route=litellm_route(model, base_url, api_key_env), **reached)
+        routes = [litellm_route(model, url, api_key_env) for url in addresses_of(base_url)]
+        super().__init__(model=model, routes=routes, **reached)
         self._translator: Translator | None = None
 
     async def close(self) -> None:

@@ -6,30 +6,28 @@ call. A line of a manifest holds both forms of a request. Formats: Anthropic's M
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
 from datetime import datetime
 from typing import Any
 
 from trustescalate.config import LiteLLMJudge
 from trustescalate.judges.batch_api import (
     MOST_RESULTS,
-    TAG,
     BatchClient,
     Line,
-    Ticket,
+    ReadAnswer,
     bounded_lines,
     read_outcome,
 )
-from trustescalate.judges.completions import Answer
+from trustescalate.judges.batch_files import TAG, Lines, Ticket
+from trustescalate.judges.completions import Answer, count_of
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.litellm import find_key
 from trustescalate.judges.refusals import parsed, status_within
 from trustescalate.judges.transport import MOST_BYTES, Auth, Call
 from trustescalate.records import Reply, Usage
 
-ReadAnswer = Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]
-"""(a request in OpenAI's form, the provider's answer to it) -> the answer in OpenAI's form."""
 CLOCK_SLACK = 600.0
 """Seconds by which a provider's clock may be behind ours."""
 ANTHROPIC_URL, ANTHROPIC_VERSION = "https://api.anthropic.com", "2023-06-01"
@@ -37,9 +35,9 @@ GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta"
 
 
 class ProviderBatches(BatchClient):
-    """Batches in a provider's own form; `read_answer` reads one answer."""
+    """Batches in a provider's own form; `read_answer` reads one answer, None where states alone are asked."""
 
-    def __init__(self, *given: Any, read_answer: ReadAnswer, **more: Any) -> None:
+    def __init__(self, *given: Any, read_answer: ReadAnswer | None, **more: Any) -> None:
         super().__init__(*given, **more)
         self._read_answer = read_answer
 
@@ -48,12 +46,26 @@ class ProviderBatches(BatchClient):
 
     def _asked(self, ticket: Ticket) -> Iterator[tuple[str, dict[str, Any]]]:
         """The requests of a manifest, each with the id that it has at the provider."""
-        with self._manifest_path(ticket).open("rb") as lines:
+        with self._files.manifest(ticket.name).open("rb") as lines:
             for number, line in enumerate(lines):
                 yield f"{ticket.name}-{number}", json.loads(line)
 
+    @contextmanager
+    def _rows(self, ticket: Ticket) -> Iterator[Callable[[str], dict[str, Any] | None]]:
+        """Look up the request of a manifest by the id that it has at the provider."""
+        with closing(Lines(self._files.manifest(ticket.name))) as lines:
+
+            def row(name: str) -> dict[str, Any] | None:
+                mark, _, number = name.rpartition("-")
+                known = mark == ticket.name and number.isdecimal() and int(number) < len(lines)
+                asked: dict[str, Any] | None = json.loads(lines[int(number)]) if known else None
+                return asked
+
+            yield row
+
     async def _outcome(self, row: Mapping[str, Any], content: bytes) -> Line:
         """The outcome of a request that was answered, well or with an error."""
+        assert self._read_answer is not None, "only the states of batches are asked for"
         failed = status_within(content)
         answer = Answer(failed, {}, content) if failed else await self._read_answer(row["body"], content)
         return read_outcome(row["custom_id"], answer)
@@ -68,8 +80,8 @@ class AnthropicBatches(ProviderBatches):
     async def _begin(self, ticket: Ticket, *, resumed: bool) -> Ticket:
         if ticket.batch_id is not None:
             return ticket
-        asked = [{"custom_id": name, "params": row["params"]} for name, row in self._asked(ticket)]
-        content = json.dumps({"requests": asked}).encode()
+        asked = ({"custom_id": name, "params": row["params"]} for name, row in self._asked(ticket))
+        content = b'{"requests": [%s]}' % _joined(asked)
         make = Call("POST", self.path, lambda: content)
 
         async def find() -> str | None:
@@ -82,9 +94,8 @@ class AnthropicBatches(ProviderBatches):
 
         A batch names its requests in its results alone, so one that may be ours is awaited.
         """
-        taken = {each.batch_id for each in self._load_tickets()}
-        rows = await self._get("the list of batches", f"{self.path}?limit=100", _read_rows)
-        for row in rows:
+        taken = {each.batch_id for each in self.left()}
+        async for row in self._listed(self.path, {}, after="after_id"):
             counts = row.get("request_counts") or {}
             size = sum(count for count in counts.values() if isinstance(count, int))
             if size != ticket.requests or row["id"] in taken or _began(row) < ticket.begun - CLOCK_SLACK:
@@ -104,7 +115,7 @@ class AnthropicBatches(ProviderBatches):
         self, ticket: Ticket, batch: Mapping[str, Any]
     ) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """The ids and results of a batch that has ended, from its own address: keys go to no other."""
-        results = self._folder / f"{TAG}-{ticket.name}.results"
+        results = self._files.path / f"{TAG}-{ticket.name}.results"
         try:
             await self._download(ticket, f"{self.path}/{batch['id']}/results", results)
             for text in bounded_lines(results):
@@ -115,18 +126,24 @@ class AnthropicBatches(ProviderBatches):
             results.unlink(missing_ok=True)
 
     async def _results(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
-        rows = dict(self._asked(ticket))
-        async for name, result in self._lines(ticket, batch):
-            row = rows.get(name)
-            if row is None:
-                continue
-            match result.get("type"):
-                case "succeeded":
-                    yield await self._outcome(row, json.dumps(result.get("message")).encode())
-                case "errored":
-                    yield await self._outcome(row, json.dumps(result.get("error")).encode())
-                case _:
-                    yield _left_out(row)
+        with self._rows(ticket) as rows:
+            async for name, result in self._lines(ticket, batch):
+                row = rows(name)
+                if row is None:
+                    continue
+                match result.get("type"):
+                    case "succeeded":
+                        yield await self._outcome(row, json.dumps(result.get("message")).encode())
+                    case "errored":
+                        yield await self._outcome(row, json.dumps(result.get("error")).encode())
+                    case _:
+                        yield _left_out(row)
+
+    def _read_counts(self, batch: Mapping[str, Any]) -> tuple[int, int]:
+        counts = batch.get("request_counts")
+        named = counts if isinstance(counts, dict) else {}
+        failed = sum(count_of(named.get(name)) for name in ("errored", "canceled", "expired"))
+        return count_of(named.get("succeeded")), failed
 
 
 class GeminiBatches(ProviderBatches):
@@ -139,9 +156,11 @@ class GeminiBatches(ProviderBatches):
         if ticket.batch_id is not None:
             return ticket
         name = f"{TAG}-{ticket.name}"
-        asked = [{"request": row["params"], "metadata": {"key": key}} for key, row in self._asked(ticket)]
-        batch = {"displayName": name, "inputConfig": {"requests": {"requests": asked}}}
-        content = json.dumps({"batch": batch}).encode()
+        asked = ({"request": row["params"], "metadata": {"key": key}} for key, row in self._asked(ticket))
+        content = b'{"batch": {"displayName": "%s", "inputConfig": {"requests": {"requests": [%s]}}}}' % (
+            name.encode(),
+            _joined(asked),
+        )
         make = Call("POST", f"/models/{self.model}:batchGenerateContent", lambda: content)
 
         async def find() -> str | None:
@@ -161,20 +180,26 @@ class GeminiBatches(ProviderBatches):
         return {**batch, "status": status, "errors": {"data": [{"message": reason}] if reason else []}}
 
     async def _results(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
-        rows = dict(self._asked(ticket))
         output = (batch.get("response") or {}) or (batch["metadata"].get("output") or {})
         inline = (output.get("output") or output).get("inlinedResponses") or {}
         answers = inline.get("inlinedResponses") if isinstance(inline, dict) else inline
-        for answer in answers if isinstance(answers, list) else []:
-            row = rows.get(str((answer.get("metadata") or {}).get("key")))
-            if row is None:
-                continue
-            if "response" in answer:
-                yield await self._outcome(row, json.dumps(answer["response"]).encode())
-            elif (error := answer.get("error") or {}).get("code") in (1, 4, "CANCELLED", "DEADLINE_EXCEEDED"):
-                yield _left_out(row)
-            else:
-                yield await self._outcome(row, json.dumps({"error": _with_status(error)}).encode())
+        with self._rows(ticket) as rows:
+            for answer in answers if isinstance(answers, list) else []:
+                row = rows(str((answer.get("metadata") or {}).get("key")))
+                if row is None:
+                    continue
+                error = answer.get("error") or {}
+                if "response" in answer:
+                    yield await self._outcome(row, json.dumps(answer["response"]).encode())
+                elif error.get("code") in (1, 4, "CANCELLED", "DEADLINE_EXCEEDED"):
+                    yield _left_out(row)
+                else:
+                    yield await self._outcome(row, json.dumps({"error": _with_status(error)}).encode())
+
+    def _read_counts(self, batch: Mapping[str, Any]) -> tuple[int, int]:
+        counts = batch["metadata"].get("batchStats")
+        named = counts if isinstance(counts, dict) else {}
+        return count_of(named.get("successfulRequestCount")), count_of(named.get("failedRequestCount"))
 
 
 def anthropic_auth(key: str) -> Mapping[str, str]:
@@ -207,17 +232,18 @@ def open_batches(
     settings: Mapping[str, Any],
     given: Sequence[Any],
     more: Mapping[str, Any],
-    read_answer: ReadAnswer,
+    read_answer: ReadAnswer | None,
 ) -> ProviderBatches:
     """The Batch API of a judge's provider. `settings` are those of its `Endpoint`.
 
     Raises ProviderError where the variable of the key is not set.
     """
     provider, _, model = table.model.partition("/")
+    (address,) = table.addresses or (None,)
     reached = {
         **settings,
-        "base_url": batches_address(provider, table.base_url),
-        "api_key_env": find_key(table.model, table.base_url, table.api_key_env)[0] or None,
+        "base_url": batches_address(provider, address),
+        "api_key_env": find_key(table.model, address, table.api_key_env)[0] or None,
     }
     endpoint = Endpoint(**reached, auth=AUTHS[provider])
     kind = GeminiBatches if provider == "gemini" else AnthropicBatches
@@ -238,6 +264,11 @@ def _with_status(error: Mapping[str, Any]) -> dict[str, Any]:
 
 def _left_out(row: Mapping[str, Any]) -> Line:
     return Line(row["custom_id"], Reply("", None, "stop", Usage(), "not_answered"), again=True)
+
+
+def _joined(rows: Iterator[Mapping[str, Any]]) -> bytes:
+    """Rows as the elements of a JSON list."""
+    return b",".join(json.dumps(row).encode() for row in rows)
 
 
 def _with_id(ticket: Ticket, batch_id: str) -> Ticket:
@@ -265,13 +296,6 @@ def _read_batch(content: bytes) -> tuple[dict[str, Any], int] | None:
     batch = _fields(content)
     good = isinstance(batch.get("processing_status"), str) and isinstance(batch.get("id"), str)
     return (batch, 0) if good else None
-
-
-def _read_rows(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
-    rows = _fields(content).get("data")
-    if not isinstance(rows, list):
-        return None
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], 0
 
 
 def _read_name(content: bytes) -> tuple[str, int] | None:

@@ -1,19 +1,24 @@
-"""Decide how many requests may be open at an endpoint, and when the next one may start.
+"""Decide how many requests may be open at an endpoint, when the next one may start, and at which address.
 
-A `Lane` is the concurrency limit of an endpoint and key. It adapts to rate-limit errors and is shared, in
-turns, by all judges there. A `Pace` is the limit of one judge per minute. This module opens no connection and
-reads no header; its caller reports the outcomes of requests.
+A `Lane` is the concurrency limit of an address and key. It adapts to rate-limit errors and is shared, in
+turns, by all judges there. A `Pace` is the limit of one judge per minute, over all its addresses. This module
+opens no connection and reads no header; its caller reports the outcomes of requests.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 MINUTE = 60.0
 SLACK = 0.05
 """Seconds' worth of requests that may start together, the resolution of timers."""
+FAILURES_IN_A_ROW = 3
+"""Requests without an answer that set an address aside, where the judge has another one that answers."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds until an address that was set aside is tried again: doubled at each failure."""
 
 
 class Bucket:
@@ -55,18 +60,17 @@ class Bucket:
 
 
 class Pace:
-    """The limits of one judge: requests and tokens per minute, and pauses."""
+    """The limits of one judge: requests and tokens per minute."""
 
     def __init__(
         self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None
     ) -> None:
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute)
-        self._paused_until = -math.inf
 
     def wait(self, now: float, tokens: int) -> float:
         """Seconds until a request of so many tokens may start."""
-        wait = max(0.0, self._paused_until - now)
+        wait = 0.0
         if self._requests is not None:
             wait = max(wait, self._requests.wait(now, 1))
         if self._tokens is not None:
@@ -85,13 +89,9 @@ class Pace:
         if self._tokens is not None:
             self._tokens.settle(tokens, used)
 
-    def pause(self, until: float) -> None:
-        """Let nothing start before a moment."""
-        self._paused_until = max(self._paused_until, until)
-
 
 class Lane:
-    """The concurrency limit of one endpoint and key, shared by its judges.
+    """The concurrency limit of one address and key, shared by its judges.
 
     Starts at its ceiling, the largest `concurrency` of its judges. Once per window (as many ended requests as
     may be open, all begun after the last change) the limit moves: up by a thirty-second of the ceiling times
@@ -101,48 +101,55 @@ class Lane:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = 0.0
+        self.open = 0
+        self.clock = clock
         self._ceiling = 0
-        self._open = 0
         self._window = self._ended = self._refused = 0
-        self._judges: deque[Turns] = deque()
-        self._clock = clock
+        self._places: deque[Place] = deque()
         self._alarm: asyncio.TimerHandle | None = None
 
     def join(self, concurrency: int, pace: Pace) -> "Turns":
-        """A judge's place in this lane."""
-        turns = Turns(self, concurrency, pace)
-        self._judges.append(turns)
+        """The turns of a judge that has this one lane."""
+        return Turns([self], concurrency, pace)
+
+    def add(self, place: "Place", concurrency: int) -> None:
+        """Share the lane with a judge."""
+        self._places.append(place)
         self._ceiling = max(self._ceiling, concurrency)
         self.limit = float(self._ceiling)
-        return turns
 
-    def _deal(self) -> None:
+    def deal(self) -> None:
         """Start requests of the judges in turn, and schedule the next start."""
-        now, idle, soonest = self._clock(), 0, math.inf
-        while self._open < int(self.limit) and idle < len(self._judges):
-            judge = self._judges[0]
-            self._judges.rotate(-1)
-            wait = judge._wait(now)
+        now, idle, soonest = self.clock(), 0, math.inf
+        while self.open < int(self.limit) and idle < len(self._places):
+            place = self._places[0]
+            self._places.rotate(-1)
+            wait = place.wait(now)
             if wait > 0:
                 idle, soonest = idle + 1, min(soonest, wait)
                 continue
             idle = 0
-            self._open += 1
-            judge._admit(now)
+            self.open += 1
+            place.admit(now, self._window)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._open < int(self.limit) and soonest < math.inf:
-            self._alarm = asyncio.get_running_loop().call_later(soonest, self._deal)
+        if self.open < int(self.limit) and soonest < math.inf:
+            self._alarm = asyncio.get_running_loop().call_later(soonest, self._wake)
 
-    def _close(self, window: int, crowded: bool | None) -> None:
-        self._open -= 1
+    def close(self, window: int, crowded: bool | None) -> None:
+        """A request that began in this window has ended, as in `Turns.end`."""
+        self.open -= 1
         if crowded is not None and window == self._window:
             self._ended += 1
             self._refused += crowded
             if self._ended >= int(self.limit):
                 self._adapt(self._refused / self._ended)
-        self._deal()
+        self.deal()
+
+    def _wake(self) -> None:
+        for place in list(self._places):
+            place.turns.deal()
 
     def _adapt(self, refused: float) -> None:
         step = max(1.0, self._ceiling / 32)
@@ -151,63 +158,155 @@ class Lane:
         self._window, self._ended, self._refused = self._window + 1, 0, 0
 
 
+class Ticket(NamedTuple):
+    """The right to send one request: the number of the judge's address, and the window of its lane."""
+
+    place: int
+    window: int
+
+
+class Place:
+    """One judge's place in the lane of one address: never more than its own `concurrency`.
+
+    After a few requests in a row without an answer the place is set aside, as long as the judge has another
+    address that answers; from then on one request at a time tries it, after a growing pause.
+    """
+
+    def __init__(self, turns: "Turns", number: int, lane: Lane, concurrency: int) -> None:
+        self.turns, self.lane, self.answers = turns, lane, True
+        self.paused_until = self.aside_until = -math.inf
+        self.open = 0
+        self._number, self._most = number, concurrency
+        self._failures, self._pause = 0, FIRST_PAUSE
+        lane.add(self, concurrency)
+
+    def wait(self, now: float) -> float:
+        """Seconds until a request of the queue may start here; infinite where time alone changes nothing."""
+        aside = not self.answers and self.is_aside
+        if self.open >= (1 if aside else self._most):
+            return math.inf
+        until = max(self.paused_until, self.aside_until) if aside else self.paused_until
+        return max(until - now, self.turns.wait(now, self._number))
+
+    def admit(self, now: float, window: int) -> None:
+        """Start the next request of the queue here."""
+        self.open += 1
+        self.turns.admit(now, Ticket(self._number, window))
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether requests go to other addresses."""
+        return not self.answers and any(place.answers for place in self.turns.places)
+
+    def report(self, answered: bool) -> None:
+        """A request here was answered, or there was no answer."""
+        if answered:
+            self._failures, self._pause, self.answers = 0, FIRST_PAUSE, True
+            return
+        self._failures += 1
+        now = self.lane.clock()
+        if self._failures < FAILURES_IN_A_ROW or now < self.aside_until:
+            return  # requests that were open together fail together
+        self._pause = FIRST_PAUSE if self.answers else min(2 * self._pause, LONGEST_PAUSE)
+        self.answers, self.aside_until = False, now + self._pause
+
+
 class Turns:
-    """One judge's place in a lane: its queue, its own limits, and never more than its own `concurrency`."""
+    """One judge's queue, with its own limits, and its places in the lanes of its addresses.
 
-    def __init__(self, lane: Lane, concurrency: int, pace: Pace) -> None:
-        self._lane, self._most, self._pace = lane, concurrency, pace
-        self._open = 0
-        self._queue: deque[tuple[asyncio.Future[int], int]] = deque()
+    A request goes to the least busy address, in order of their numbers.
+    """
 
-    async def start(self, tokens: int, *, first: bool = False) -> int:
+    def __init__(self, lanes: Sequence[Lane], concurrency: int, pace: Pace) -> None:
+        self._pace = pace
+        self._queue: deque[tuple[asyncio.Future[Ticket], int, Collection[int]]] = deque()
+        self.places = [Place(self, number, lane, concurrency) for number, lane in enumerate(lanes)]
+
+    async def start(self, tokens: int, *, first: bool = False, avoid: Collection[int] = ()) -> Ticket:
         """Wait until a request of about so many tokens may start; return a ticket for `end`.
 
-        `first` puts it before all queued ones.
+        `first` puts it before all queued ones; `avoid` are numbers of addresses where it does not go
+        while another one answers.
         """
-        place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        (self._queue.appendleft if first else self._queue.append)((place, tokens))
-        self._lane._deal()
+        seat: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        (self._queue.appendleft if first else self._queue.append)((seat, tokens, avoid))
+        self.deal()
         try:
-            return await place
+            return await seat
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.end(place.result(), None)
+            if seat.done() and not seat.cancelled():
+                self.end(seat.result(), None)
             raise
 
-    def end(self, ticket: int, crowded: bool | None) -> None:
+    def end(self, ticket: Ticket, crowded: bool | None) -> None:
         """End a request: rate-limited (True), served (False), or neither (None)."""
-        self._open -= 1
-        self._lane._close(ticket, crowded)
+        place = self.places[ticket.place]
+        place.open -= 1
+        place.lane.close(ticket.window, crowded)
+
+    def report(self, ticket: Ticket, answered: bool) -> bool:
+        """Report whether a request had an answer; return whether its address is set aside or back by that."""
+        place = self.places[ticket.place]
+        before = place.answers
+        place.report(answered)
+        if place.answers == before:
+            return False
+        self.deal()
+        return True
+
+    def elsewhere(self, avoid: Collection[int]) -> bool:
+        """Whether there is another address than these that is not set aside."""
+        return any(n not in avoid and not place.is_aside for n, place in enumerate(self.places))
 
     def settle(self, tokens: int, used: int) -> None:
         """A request that was started for `tokens` has used so many."""
         self._pace.settle(tokens, used)
 
-    def pause(self, seconds: float) -> None:
-        """Start nothing of this judge for so long."""
-        self._pace.pause(self._lane._clock() + seconds)
+    def pause(self, ticket: Ticket, seconds: float) -> None:
+        """Start nothing of this judge for so long at the address of a request."""
+        place = self.places[ticket.place]
+        place.paused_until = max(place.paused_until, place.lane.clock() + seconds)
 
-    def _wait(self, now: float) -> float:
-        """Seconds until the first in the queue may start; infinite where time alone changes nothing."""
+    def deal(self) -> None:
+        """Start what may start, at the least busy address first."""
+        if len(self.places) == 1:
+            self.places[0].lane.deal()
+            return
+        for place in sorted(self.places, key=lambda place: place.lane.open):
+            place.lane.deal()
+
+    def wait(self, now: float, number: int) -> float:
+        """Seconds until the next in the queue for this address may start; infinite where there is none."""
+        following = self._next(number)
+        return math.inf if following is None else self._pace.wait(now, self._queue[following][1])
+
+    def admit(self, now: float, ticket: Ticket) -> None:
+        """Give the next in the queue its ticket."""
+        following = self._next(ticket.place)
+        assert following is not None, "its wait was finite"
+        seat, tokens, _ = self._queue[following]
+        del self._queue[following]
+        self._pace.take(now, tokens)
+        seat.set_result(ticket)
+
+    def _next(self, number: int) -> int | None:
+        """Where the next request for this address stands in the queue."""
         while self._queue and self._queue[0][0].done():
             self._queue.popleft()
-        if not self._queue or self._open >= self._most:
-            return math.inf
-        return self._pace.wait(now, self._queue[0][1])
-
-    def _admit(self, now: float) -> None:
-        place, tokens = self._queue.popleft()
-        self._open += 1
-        self._pace.take(now, tokens)
-        place.set_result(self._lane._window)
+        if self._queue and not self._queue[0][2]:
+            return 0
+        for at, (seat, _, avoid) in enumerate(self._queue):
+            if not seat.done() and (number not in avoid or not self.elsewhere(avoid)):
+                return at
+        return None
 
 
 class Lanes:
-    """The lanes of all endpoints, each with each key."""
+    """The lanes of all addresses, each with each key."""
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[str, str], Lane] = {}
 
     def lane(self, endpoint: str, key: str) -> Lane:
-        """The lane of an endpoint and a key."""
+        """The lane of an address and a key."""
         return self._lanes.setdefault((endpoint, key), Lane())

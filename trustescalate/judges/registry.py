@@ -59,10 +59,11 @@ BACKENDS: Mapping[str, str] = {
     "reward": "trustescalate.judges.local.rewards:LocalScorer",
     "score": "trustescalate.judges.score:ScoreBackend",
     "simulated": "trustescalate.judges.simulated:SimulatedBackend",
+    "vllm": "trustescalate.judges.vllm:VLLMBackend",
 }
 """Imported on use. `replay` and `classical` are judges, no backends; `reward` is a `Scorer`."""
 
-MODELS = frozenset({"local", "reward"})
+MODELS = frozenset({"local", "reward", "vllm"})
 """Backends that hold a model in memory, and so are opened where an engine places them."""
 
 PLUGINS = "trustescalate.backends"
@@ -71,7 +72,7 @@ JUDGING = 3
 
 NOT_AN_ARGUMENT = {
     *("name", "price", "backend", "channel", "mode", "max_tokens", "prompt", "same_model_as"),
-    *("scale", "decision_threshold", "batch_discount"),
+    *("scale", "decision_threshold", "batch_discount", "batches_in_flight"),
 }
 """Keys of parsing and pricing, which a backend does not take."""
 NO_ROWS = FittingRows()
@@ -117,7 +118,7 @@ def open_judges(
         else:
             backend = opened(table, notice)
         backends.append(backend)
-        ask = wrap(condensing(backend.complete), _endpoint(table, backend), _tariff(table))
+        ask = wrap(condensing(backend.complete), endpoint_of(table, backend), _tariff(table))
         if isinstance(table, ItemTable):
             judges.append(_item_judge(config, table, backend, ask))
             continue
@@ -225,7 +226,7 @@ def _item_judge(config: Config, table: ItemTable, backend: Backend, ask: Ask) ->
     That of a decision model includes all that it is shown of the task.
     """
     task, prices = config.task.task(), tariff(table.price)
-    parts = [JUDGING, _endpoint(table, backend), task.kind, task.labels]
+    parts = [JUDGING, endpoint_of(table, backend), task.kind, task.labels]
     swap = config.ensemble.swap and task.kind is TaskKind.PAIRWISE
     if isinstance(table, DecisionsTable):
         rubric, criteria = config.rubric(), config.task.criteria
@@ -284,15 +285,16 @@ def open_backend(
 
 def _load(name: str, kind: str, arguments: Mapping[str, Any], notice: Notice) -> Backend:
     """Load the model of a judge."""
-    if kind == "reward":
-        return ScoringBackend(_built(name, _factory(kind), arguments))
-    backend: Backend = _built(name, _factory(kind), {**arguments, "notice": notice})
+    more = {"notice": notice} if kind == "local" else {}
+    built = _built(name, _factory(kind), {**arguments, **more})
+    backend: Backend = ScoringBackend(built) if kind == "reward" else built
     return backend
 
 
 def _gpus(table: AskedTable) -> int | None:
     """The GPUs that a judge's model fills, where there are any; None for all those of a machine."""
-    return None if getattr(table, "device", "") == "spread" else 1
+    spread = getattr(table, "device", "") == "spread"
+    return None if spread else getattr(table, "tensor_parallel_size", 1)
 
 
 def _factory(kind: str) -> Callable[..., Any]:
@@ -325,7 +327,7 @@ def fingerprint(
     shown = [[[m.role, m.content] for m in each.messages] for each in asked]
     given = [] if (table.mode, table.max_tokens) == ("direct", None) else [table.mode, table.max_tokens]
     settings = (config.ensemble.swap, config.ensemble.samples, table.channel, *given)
-    return digest(reader or JUDGING, _endpoint(table), shown, *settings)
+    return digest(reader or JUDGING, endpoint_of(table), shown, *settings)
 
 
 def _probe(task: Task) -> Item:
@@ -371,8 +373,8 @@ def recorded_judges(config: Config) -> dict[str, ReplayJudge]:
     return judges
 
 
-def _endpoint(table: AskedTable, backend: Backend | None = None) -> str:
-    """A hash of the endpoint. A backend may add to its table (`identity`)."""
+def endpoint_of(table: AskedTable, backend: Backend | None = None) -> str:
+    """A hash of a judge's model and how it is asked. A backend may add to its table (`identity`)."""
     more = getattr(backend, "identity", None)
     skipped = NOT_AN_ARGUMENT | verdict_free_keys(type(table))
     keys = table.model_dump(mode="json", exclude=skipped)

@@ -9,10 +9,10 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Generic, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 Place = int
@@ -20,6 +20,8 @@ IN_MEMORY = 1 << 19
 """Bytes of a column in memory; beyond them it lies in a temporary file."""
 BLOCK = 1 << 12
 """Bytes that are read from it at a time."""
+FEW = 1 << 14
+"""Texts whose places are in memory."""
 NEAR = BLOCK // 8
 """Hashes that are searched in one block."""
 SURROGATES = "surrogatepass"
@@ -67,7 +69,7 @@ class Column(Lazy[Any]):
     (1.5, [0.5, 1.5, 2.5], array('d', [1.5, 2.5]))
     """
 
-    def __init__(self, code: str, numbers: Iterable[float] | NDArray[Any] = ()) -> None:
+    def __init__(self, code: str, numbers: "Iterable[float] | NDArray[Any]" = ()) -> None:
         self._code = code
         self._tail: array[Any] = array(code)
         self._most = IN_MEMORY // self._tail.itemsize
@@ -75,9 +77,10 @@ class Column(Lazy[Any]):
         self._file: IO[bytes] | None = None
         self._block: tuple[int, array[Any]] = 0, array(code)
         self._lock = threading.Lock()
-        if isinstance(numbers, np.ndarray):
-            for start in range(0, len(numbers), self._most):
-                self.add_bytes(numbers[start : start + self._most].astype(self._code).tobytes())
+        if hasattr(numbers, "astype"):
+            rows: NDArray[Any] = numbers  # type: ignore[assignment]
+            for start in range(0, len(rows), self._most):
+                self.add_bytes(rows[start : start + self._most].astype(self._code).tobytes())
         else:
             self.extend(numbers)
 
@@ -114,8 +117,10 @@ class Column(Lazy[Any]):
         part = block[start - first : stop - first]
         return part if stop <= self._in_file else part + self._tail[: stop - self._in_file]
 
-    def numpy(self) -> NDArray[Any]:
+    def numpy(self) -> "NDArray[Any]":
         """All numbers, in memory."""
+        import numpy as np
+
         return np.concatenate(
             [np.frombuffer(self._read(0, self._in_file), self._code), np.array(self._tail, self._code)]
         )
@@ -128,13 +133,17 @@ class Column(Lazy[Any]):
         for start in range(0, len(self), step):
             yield from self.between(start, min(start + step, len(self)))
 
+    def __getitem__(self, place: Any) -> Any:
+        if place.__class__ is int and place >= 0:
+            tail = place - self._in_file
+            if tail >= 0:
+                return self._tail[tail]
+            first, block = self._block
+            if first <= place < first + len(block):
+                return block[place - first]
+        return super().__getitem__(place)
+
     def _at(self, place: Place) -> Any:
-        tail = place - self._in_file
-        if tail >= 0:
-            return self._tail[tail]
-        first, block = self._block
-        if first <= place < first + len(block):
-            return block[place - first]
         return self.between(place, place + 1)[0]
 
     def _move(self) -> None:
@@ -182,21 +191,33 @@ class Texts(Lazy[str]):
         return self._bytes.between(start, stop).tobytes().decode("utf-8", SURROGATES)
 
 
+class Distinct(Generic[T]):
+    """Different values, each with a number, by which it stands in `known`."""
+
+    def __init__(self) -> None:
+        self.known: list[T] = []
+        self._numbers: dict[T, int] = {}
+
+    def number(self, value: T) -> int:
+        """The number of a value, which is the next one for a new value."""
+        number = self._numbers.setdefault(value, len(self.known))
+        if number == len(self.known):
+            self.known.append(value)
+        return number
+
+
 class Codes(Lazy[T]):
     """Values of which many are equal: each is held once."""
 
     def __init__(self, values: Iterable[T] = ()) -> None:
-        self._codes, self._numbers = Column("I"), dict[T, int]()
-        self.known: list[T] = []
+        self._codes, self._distinct = Column("I"), Distinct[T]()
+        self.known: Sequence[T] = self._distinct.known
         for value in values:
             self.append(value)
 
     def append(self, value: T) -> None:
         """Append a value."""
-        number = self._numbers.setdefault(value, len(self.known))
-        if number == len(self.known):
-            self.known.append(value)
-        self._codes.append(number)
+        self._codes.append(self._distinct.number(value))
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -211,6 +232,7 @@ class Picked(Lazy[T]):
 
     def __init__(self, rows: Sequence[T], places: Sequence[Place]) -> None:
         self._rows, self._places = rows, places
+        self.known: Sequence[T] | None = getattr(rows, "known", None)  # all values there can be (`Codes`)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -229,6 +251,12 @@ class Places(Mapping[str, Place]):
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
+        few = len(texts) <= FEW
+        self._few = {text: place for place, text in reversed(list(enumerate(texts)))} if few else None
+        if few:
+            return
+        import numpy as np
+
         hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
         order = np.argsort(hashes, kind="stable")
         hashes = hashes[order]
@@ -257,6 +285,13 @@ class Places(Mapping[str, Place]):
 
     def repeated(self) -> Iterator[tuple[Place, Place]]:
         """Each place whose text stood before, with the first place of it."""
+        if self._few is not None:
+            for place, text in enumerate(self._texts if len(self._few) < len(self._texts) else ()):
+                if self._few[text] != place:
+                    yield place, self._few[text]
+            return
+        import numpy as np
+
         hashes = self._hashes.numpy()
         first: dict[str, Place] = {}
         for at in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
@@ -266,6 +301,8 @@ class Places(Mapping[str, Place]):
                     yield place, before
 
     def _find(self, text: str) -> Place:
+        if self._few is not None:
+            return self._few.get(text, -1)
         number = hash(text)
         start = max(0, bisect_left(self._marks, number) - 1) * NEAR
         at = start + bisect_left(self._hashes.between(start, min(start + NEAR, len(self))), number)

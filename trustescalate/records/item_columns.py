@@ -2,10 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from math import isnan
-
-import numpy as np
-from numpy.typing import NDArray
 
 from trustescalate.records.columns import Codes, Picked, Place, Places
 from trustescalate.records.task import Item
@@ -37,6 +33,8 @@ class _ValueById(Mapping[str, str]):
 
     def __init__(self, places: Mapping[str, Place], values: Sequence[str | None]) -> None:
         self._places, self._values = places, values
+        known = getattr(values, "known", None)
+        self._none = known is not None and all(value is None for value in known)
 
     def __getitem__(self, item_id: str) -> str:
         value = self._values[self._places[item_id]]
@@ -45,11 +43,13 @@ class _ValueById(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
+        if self._none:
+            return iter(())
         pairs = zip(self._places, self._values, strict=True)
         return (item_id for item_id, value in pairs if value is not None)
 
     def __len__(self) -> int:
-        return sum(value is not None for value in self._values)
+        return 0 if self._none else sum(value is not None for value in self._values)
 
 
 def columns_of(items: object) -> ItemColumns | None:
@@ -123,56 +123,6 @@ def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str,
     here = places_of(second)
     others = {item_id: group for item_id, group in groups_of(first).items() if item_id not in here}
     return others | dict(groups_of(second)) if others else groups_of(second)
-
-
-class Chosen(Collection[str]):
-    """The ids of some items, in the order of the items; `mask` (n,) says which."""
-
-    def __init__(self, items: Sequence[Item], mask: NDArray[np.bool_]) -> None:
-        self._ids, self._places, self.mask = ids_of(items), places_of(items), mask
-
-    @classmethod
-    def of(cls, items: Sequence[Item], places: Iterable[Place]) -> "Chosen":
-        """The items at these places."""
-        mask = np.zeros(len(items), np.bool_)
-        for place in places:
-            mask[place] = True
-        return cls(items, mask)
-
-    def __contains__(self, item_id: object) -> bool:
-        place = self._places.get(item_id)  # type: ignore[call-overload]
-        return place is not None and bool(self.mask[place])
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._ids[place] for place in np.flatnonzero(self.mask).tolist())
-
-    def __len__(self) -> int:
-        return int(np.count_nonzero(self.mask))
-
-
-class Numbers(Mapping[str, float]):
-    """A number of each item that has one, by its id; the others have NaN in `numbers` (n,)."""
-
-    def __init__(self, items: Sequence[Item], numbers: NDArray[np.float64]) -> None:
-        self._items, self._places, self.numbers = items, places_of(items), numbers
-
-    def without(self, ids: Iterable[str]) -> "Numbers":
-        """Those of the other items."""
-        numbers = self.numbers.copy()
-        numbers[[self._places[item_id] for item_id in ids if item_id in self._places]] = np.nan
-        return Numbers(self._items, numbers)
-
-    def __getitem__(self, item_id: str) -> float:
-        number = float(self.numbers[self._places[item_id]])
-        if isnan(number):
-            raise KeyError(item_id)
-        return number
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(Chosen(self._items, ~np.isnan(self.numbers)))
-
-    def __len__(self) -> int:
-        return int(np.count_nonzero(~np.isnan(self.numbers)))
 
 
 def value_by_id(items: Sequence[Item], values: Iterable[str | None]) -> Mapping[str, str]:

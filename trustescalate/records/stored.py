@@ -6,6 +6,7 @@ They are sequences like any other: everything that reads a run reads tuples as w
 import io
 import os
 import shutil
+import struct
 import tempfile
 import threading
 import zlib
@@ -13,12 +14,13 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from trustescalate.errors import DataError
 from trustescalate.records.bounded import open_file, read_lines
-from trustescalate.records.columns import Codes, Column, Lazy, Place, Texts
+from trustescalate.records.columns import Codes, Column, Distinct, Lazy, Place, Texts
 from trustescalate.records.criteria import row_name
 from trustescalate.records.item_columns import ItemColumns, columns_of, ids_of, places_of
 from trustescalate.records.jsonl import LONGEST_PROBLEM, MOST_PROBLEMS, ListDigest, decode, to_python
@@ -29,6 +31,7 @@ from trustescalate.records.task import Item
 
 T = TypeVar("T")
 CHANGED = "the file was changed while it was read; try again"
+HEAD, STEP = struct.calcsize("<Id"), struct.calcsize("<Idd")
 MARK = b"\xef\xbb\xbf"
 
 
@@ -191,31 +194,23 @@ class PackedDecisions(Lazy[Decision]):
 
     def __init__(self, columns: ItemColumns) -> None:
         self.columns = columns
-        self._outcomes, self._steps = Codes[Any](), Codes[Any]()
-        self._item, self._score, self._first = Column("I"), Column("d"), Column("I", [0])
-        self._low, self._high = Column("d"), Column("d")
+        self._outcomes, self._kinds = Distinct[Any](), Distinct[Any]()
+        self._item, self._rows, self._ends = Column("I"), Column("B"), Column("Q", [0])
         self._order: Sequence[int] | None = None
 
     def add(self, item: Place, decision: Decision) -> None:
         """Append the decision on an item, by its place."""
-        self._item.append(item)
-        self._outcomes.append((decision.label, decision.judge, decision.reason, decision.score is None))
-        self._score.append(0.0 if decision.score is None else decision.score)
+        common = decision.label, decision.judge, decision.reason, decision.score is None
+        fields: list[float] = [self._outcomes.number(common), decision.score or 0.0]
         for step in decision.trail:
-            self._steps.append(
-                (
-                    step.judge,
-                    step.label,
-                    step.threshold,
-                    step.accepted,
-                    step.votes,
-                    step.planned,
-                    step.failures,
-                )
+            kind = (
+                *(step.judge, step.label, step.threshold, step.accepted),
+                *(step.votes, step.planned, step.failures),
             )
-            self._low.append(step.score)
-            self._high.append(step.score_upper)
-        self._first.append(len(self._steps))
+            fields += [self._kinds.number(kind), step.score, step.score_upper]
+        self._item.append(item)
+        self._rows.add_bytes(_packing(len(decision.trail)).pack(*fields))
+        self._ends.append(len(self._rows))
 
     def ordered(self, order: Sequence[int]) -> "PackedDecisions":
         """The same decisions in another order, or some of them."""
@@ -234,15 +229,24 @@ class PackedDecisions(Lazy[Decision]):
 
     def _at(self, place: Place) -> Decision:
         row = place if self._order is None else self._order[place]
-        label, judge, reason, no_score = self._outcomes[row]
-        score = None if no_score else self._score[row]
-        steps = tuple(map(self._step_at, range(*self._first.between(row, row + 2))))
-        return Decision(self.columns.ids[self._item[row]], label, judge, score, reason, steps)
+        start, stop = self._ends.between(row, row + 2)
+        outcome, score, *fields = _packing((stop - start - HEAD) // STEP).unpack(
+            self._rows.between(start, stop)
+        )
+        label, judge, reason, no_score = self._outcomes.known[outcome]
+        steps = tuple(map(self._step, fields[::3], fields[1::3], fields[2::3]))
+        item_id = self.columns.ids[self._item[row]]
+        return Decision(item_id, label, judge, None if no_score else score, reason, steps)
 
-    def _step_at(self, place: int) -> Step:
-        judge, label, threshold, accepted, votes, planned, failures = self._steps[place]
-        low, high = self._low[place], self._high[place]
+    def _step(self, kind: int, low: float, high: float) -> Step:
+        judge, label, threshold, accepted, votes, planned, failures = self._kinds.known[kind]
         return Step(judge, label, low, high, threshold, accepted, votes, planned, failures)
+
+
+@cache
+def _packing(steps: int) -> struct.Struct:
+    """The form of a decision: outcome and score, and of each step its kind and both ends of its score."""
+    return struct.Struct("<Id" + "Idd" * steps)
 
 
 def items_digest(items: Sequence[Item]) -> str:

@@ -2,13 +2,13 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trustescalate.calibration.population import unit_codes
 from trustescalate.data import labels
-from trustescalate.records import Judgment, Label, Run, TaskKind
-from trustescalate.records.item_columns import groups_of
+from trustescalate.records import Judgment, Label, Run, TaskKind, columns
+from trustescalate.records.item_columns import groups_of, ids_of, places_of
 from trustescalate.report.bars import interval_chart, short
 from trustescalate.report.certificate_figures import INTERVAL, INTERVAL_DELTA, interval_figure, thresholds
 from trustescalate.report.figures import Figure, count, share, words
@@ -97,52 +97,72 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     if task.kind is not TaskKind.PAIRWISE:
         return ()
     first, second = task.labels[:2]
-    groups = groups_of(run.items)
-    sizes = ((item.id, [len(text) for text in item.texts]) for item in run.items)
-    longer = {
-        item_id: first if lengths[0] > lengths[1] else second
-        for item_id, lengths in sizes
-        if len(lengths) == 2 and lengths[0] != lengths[1]
-    }
+    here, longer = places_of(run.items), bytearray(len(run.items))
+    for place, item in enumerate(run.items):
+        lengths = [len(text) for text in item.texts]
+        if len(lengths) == 2 and lengths[0] != lengths[1]:
+            longer[place] = 1 if lengths[0] > lengths[1] else 2
+    better = {first: 1, second: 2}
     orders = _orders(run, task.labels)
-    human = labels.majority(task, labels.sampled(run.annotations))
+    known = labels.majority(task, labels.sampled(run.annotations))
+    human = {
+        here[item_id]: better[label]
+        for item_id, label in known.items()
+        if label in better and longer[here[item_id]]
+    }
     rows = []
     for judge in thresholds(run.header.certificate):
-        ids, changed, chosen = orders[judge]
-        units = unit_codes(ids, groups)
-        given = {
-            item_id: label
-            for item_id, label in steps_by_item(run, judge)
-            if label in (first, second) and item_id in longer
-        }
-        both = [item_id for item_id in given if human.get(item_id) in (first, second)]
-        both = both if len(both) >= FEWEST_LABELS else []
-        compared = both or list(given)
-        places = unit_codes(compared, groups)
+        places, changed, chosen = orders[judge]
+        given, agrees = columns.Column("I"), array("d")
+        for item_id, label in steps_by_item(run, judge):
+            if label in better and longer[here[item_id]]:
+                given.append(here[item_id])
+                agrees.append(better[label] == longer[here[item_id]])
+        both = [(k, place) for k, place in enumerate(given) if place in human]
+        by_people = array("d", (human[place] == longer[place] for _, place in both))
+        if len(both) < FEWEST_LABELS:
+            by_people, compared = array("d"), given
+        else:
+            agrees, compared = (
+                array("d", (agrees[k] for k, _ in both)),
+                columns.Column("I", (p for _, p in both)),
+            )
+        units = _units(run, compared)
         rows.append(
             JudgeBias(
                 judge,
-                _mean(changed, units),
-                _mean(chosen, units),
-                _mean([float(given[item_id] == longer[item_id]) for item_id in compared], places),
-                _mean([float(human[item_id] == longer[item_id]) for item_id in both], places[: len(both)]),
+                _mean(changed, _units(run, places)),
+                _mean(chosen, _units(run, places)),
+                _mean(agrees, units),
+                _mean(by_people, units),
             )
         )
     return tuple(rows)
 
 
-Orders = tuple[list[str], "array[float]", "array[float]"]
+def _units(run: Run, places: Iterable[int]) -> "IntArray | None":
+    """The clusters of the items at these places; None where every item is one by itself."""
+    groups, ids = groups_of(run.items), ids_of(run.items)
+    return unit_codes((ids[place] for place in places), groups) if groups else None
+
+
+class Orders(NamedTuple):
+    """The items with both orders, whether the verdict changes, and the points of the first."""
+
+    places: columns.Column
+    changed: "array[float]"
+    chosen: "array[float]"
 
 
 def _orders(run: Run, names: Sequence[Label]) -> Mapping[str, Orders]:
-    """For each judge the items with both orders, whether the verdict changes, and the points of the first."""
     first, second = names[:2]
-    orders: dict[str, Orders] = defaultdict(lambda: ([], array("d"), array("d")))
+    here = places_of(run.items)
+    orders: dict[str, Orders] = defaultdict(lambda: Orders(columns.Column("I"), array("d"), array("d")))
     for row in run.judgments:
         pair = _both_orders(row, names)
         if pair is not None:
-            ids, changed, chosen = orders[row.judge]
-            ids.append(row.item_id)
+            places, changed, chosen = orders[row.judge]
+            places.append(here[row.item_id])
             changed.append(pair[0] != pair[1])
             chosen.append((_points(pair[0], first, second) + _points(pair[1], second, first)) / 2)
     return orders
@@ -173,7 +193,7 @@ def _points(verdict: Label, shown_first: Label, shown_second: Label) -> float:
     return 1.0 if verdict == shown_first else 0.0 if verdict == shown_second else 0.5
 
 
-def _mean(values: Sequence[float], units: "IntArray") -> Share:
+def _mean(values: "array[float]", units: "IntArray | None") -> Share:
     import numpy as np
 
     from trustescalate.stats.intervals import mean_interval

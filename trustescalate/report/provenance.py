@@ -1,7 +1,7 @@
 """Report the provenance of a certificate and a run: versions, seeds, digests and configuration."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trustescalate.calibration.served_models import compare_served, listed
@@ -92,8 +92,12 @@ def _addresses(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The judges that answered at another address than the certified one, by the configuration's word."""
     for judge in config.get("judges", ()):
         if judge.get("same_model_as") is not None:
-            address = f"{judge.get('base_url')}, stated to be the model at {judge['same_model_as']}"
-            yield f"Address of {judge['name']}", address
+            here, certified = (_listed(judge.get(key)) for key in ("base_url", "same_model_as"))
+            yield f"Address of {judge['name']}", f"{here}, stated to be the model at {certified}"
+
+
+def _listed(addresses: str | Sequence[str] | None) -> str:
+    return f"{addresses}" if addresses is None or isinstance(addresses, str) else " and ".join(addresses)
 
 
 def _listed_prices(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ def mean_interval(
     _check(value, weights, units, delta)
     if n == 0:
         return Limits(0.0, 1.0, "exact")
-    place = np.unique(units, return_inverse=True)[1]
+    place = units if cluster is None else np.unique(units, return_inverse=True)[1]
     total, size = (np.bincount(place, each).astype(np.float64) for each in (weights * value, weights))
     if len(size) == n and np.ptp(weights) == 0 and np.isin(value, (0, 1)).all():
         return Limits(*clopper_pearson_interval(int(value.sum()), n, delta), "exact")
@@ -132,12 +132,12 @@ def _lower(share: FloatArray, weight: FloatArray, delta: float) -> float:
     """The largest mean that bets on a larger one exclude; their wealth falls as the mean that they fight
     rises."""
     low, high = 0.0, float(share.sum() / weight.sum())
-    stakes = np.array(BETS)[:, None]
     for _ in range(30):
         middle = (low + high) / 2
         if middle == 0:
             return 0.0
-        logs = np.log1p(stakes * (np.maximum(share, 0.0) / middle - weight)).sum(axis=1)
+        gains = np.maximum(share, 0.0) / middle - weight
+        logs = np.array([np.log1p(stake * gains).sum() for stake in BETS])
         excluded = np.logaddexp.reduce(logs) - np.log(len(BETS)) >= -np.log(delta)
         low, high = (middle, high) if excluded else (low, middle)
     return low

@@ -4,20 +4,17 @@ The module turns requests into token ids and log-probabilities into replies; loa
 are in the other modules of this package.
 """
 
-import hashlib
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from trustescalate.judges.base import MAX_TOKENS
 from trustescalate.judges.local.batching import Batcher, BatchSize, out_of_memory
 from trustescalate.judges.local.loading import ModelSettings, load
+from trustescalate.judges.local.replies import ALTERNATIVES, reads, reply_of, seed_of, token_of, too_long
 from trustescalate.judges.local.scoring import SharedScorer, choice
 from trustescalate.judges.local.text import ChatText
 from trustescalate.records import Reply, Request, Token, Usage
 
-ALTERNATIVES = 20
 MIB = 2**20
 
 
@@ -32,7 +29,7 @@ class _Question:
     @property
     def reads(self) -> bool:
         """Whether the next token is the reply: a verdict without text before it."""
-        return self.request.logprobs and self.request.max_tokens <= MAX_TOKENS["direct"]
+        return reads(self.request)
 
     @property
     def group(self) -> Hashable:
@@ -173,28 +170,19 @@ class LocalBackend:
         return [_Candidates(row, logprobs[i, row].tolist()) for i, row in enumerate(ids)]
 
     def _token(self, candidates: _Candidates, chosen: int | None = None) -> Token:
-        """The chosen token, or the likeliest. Tokens with equal text are one alternative, with their sum."""
-        merged: dict[str, float] = {}
-        for token, logprob in zip(*candidates, strict=True):
-            text = self.text.token(token)
-            merged[text] = _logaddexp(merged.get(text, -math.inf), logprob)
-        return Token(self.text.token(candidates.ids[0] if chosen is None else chosen), tuple(merged.items()))
+        return token_of(self.text, zip(*candidates, strict=True), chosen)
 
     def _reply(self, question: _Question, text: str, tokens: list[Token], *, ended: bool = False) -> Reply:
         """Shared tokens count as cached for each request, the first one included."""
         shared = self._scorer.shared(question.prefix, question.ids)
         usage = Usage(1, len(question.ids), shared, len(tokens))
-        if any(math.isnan(logprob) for token in tokens for _, logprob in token.top):
-            return Reply("the model's output is not a number", None, "stop", usage, "bad_reply")
-        kept = tuple(tokens) if question.request.logprobs else None
-        return Reply(text, kept, "stop" if ended else "length", usage)
+        return reply_of(question.request, text, tokens, usage, ended=ended)
 
     def _fits(self, question: _Question) -> bool:
         return self._scorer.context is None or question.size <= self._scorer.context
 
     def _too_long(self, question: _Question) -> Reply:
-        message = f"{question.size} tokens do not fit into the model's context of {self._scorer.context}"
-        return Reply(message, None, "stop", Usage(), "bad_request")
+        return too_long(question.size, self._scorer.context)
 
 
 def _generator(request: Request) -> Any:
@@ -203,12 +191,4 @@ def _generator(request: Request) -> Any:
         return None
     import torch
 
-    seed = int.from_bytes(hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()[:8], "big")
-    return torch.Generator().manual_seed(seed)
-
-
-def _logaddexp(a: float, b: float) -> float:
-    if a == -math.inf:
-        return b
-    high, low = max(a, b), min(a, b)
-    return high + math.log1p(math.exp(low - high))
+    return torch.Generator().manual_seed(seed_of(request))

@@ -23,7 +23,10 @@ from trustescalate.records import (
     parts,
     visible,
 )
+from trustescalate.records.columns import Column, Lazy
+from trustescalate.records.item_columns import places_of
 from trustescalate.records.run import UNCERTIFIED
+from trustescalate.records.stored import decided_places, judgments_of
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
 """An annotator of a row in one of these roles must not see a judge's verdict on it."""
@@ -124,39 +127,49 @@ class Target:
     suffix: str = ""
 
 
-def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> tuple[Row, ...]:
+class Rows(Lazy[Row]):
+    """Rows of a run, made when they are asked for; `places` are those of their items."""
+
+    def __init__(self, run: Run, places: Sequence[int], *, blind: bool = False) -> None:
+        roles = run.header.certificate.roles
+        self._run, self._places, self._blind = run, places, blind
+        self._measure = {item_id for role in ROLES_THAT_MEASURE for item_id in roles.get(role, ())}
+        self._decided, self._judgments = decided_places(run), judgments_of(run)
+        self._notes: dict[str, list[Annotation]] = {}
+        for note in run.annotations:
+            self._notes.setdefault(note.item_id, []).append(note)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _at(self, place: int) -> Row:
+        at = self._places[place]
+        item, decided = self._run.items[at], self._decided[at]
+        return Row(
+            item,
+            None if decided < 0 else self._run.decisions[decided],
+            tuple(self._judgments(at)),
+            tuple(self._notes.get(item.id, ())),
+            self._blind or item.id in self._measure,
+        )
+
+
+def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> Sequence[Row]:
     """Select the items of a run in their order: all, "abstained" (human review) or "released".
 
     Items that are not judged yet are part of "all" only, and so are those of an uncertified run.
     """
-    roles = run.header.certificate.roles
-    measure = {item_id for role in ROLES_THAT_MEASURE for item_id in roles.get(role, ())}
-    decisions = {decision.item_id: decision for decision in run.decisions}
-    judgments: dict[str, list[Judgment]] = {}
-    for judgment in run.judgments:
-        judgments.setdefault(judgment.item_id, []).append(judgment)
-    notes: dict[str, list[Annotation]] = {}
-    for note in run.annotations:
-        notes.setdefault(note.item_id, []).append(note)
-    rows = (
-        Row(
-            item,
-            decisions.get(item.id),
-            tuple(judgments.get(item.id, ())),
-            tuple(notes.get(item.id, ())),
-            blind or item.id in measure,
-        )
-        for item in run.items
-    )
-    return tuple(row for row in rows if only == "all" or _state(row) == only)
+    if only == "all":
+        return Rows(run, range(len(run.items)), blind=blind)
+    here = places_of(run.items)
+    chosen = (here[row.item_id] for row in run.decisions if _state(row) == only)
+    return Rows(run, Column("I", sorted(chosen)), blind=blind)
 
 
-def _state(row: Row) -> str:
-    if row.decision is None:
-        return "open"
-    if row.decision.reason == UNCERTIFIED:
+def _state(decision: Decision) -> str:
+    if decision.reason == UNCERTIFIED:
         return UNCERTIFIED
-    return "abstained" if row.decision.label is None else "released"
+    return "abstained" if decision.label is None else "released"
 
 
 def readable(value: str | tuple[Turn, ...]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, Annotation, Decision, Json, Judgment, Label, Run, Usage
+from trustescalate.records.item_columns import ids_of
+from trustescalate.records.stored import decided_places, judgments_of
 
 COLUMNS = (
     *("id", "label", "judge", "score", "reason"),
@@ -33,26 +35,24 @@ def frame_columns(run: Run) -> tuple[str, ...]:
 
 def item_rows(run: Run) -> Iterator[Mapping[str, Json]]:
     """Yield a row per item, in order. `reason` is "open" where an item is not judged yet."""
-    judgments: dict[str, dict[str, Judgment]] = {}
-    for judgment in run.judgments:
-        judgments.setdefault(judgment.item_id, {})[judgment.judge] = judgment
+    decided, judgments = decided_places(run), judgments_of(run)
     notes: dict[str, list[Annotation]] = {}
     for note in run.annotations:
         notes.setdefault(note.item_id, []).append(note)
-    decisions = {decision.item_id: decision for decision in run.decisions}
     blank = dict.fromkeys(frame_columns(run))
-    for item in run.items:
-        asked, decision = judgments.get(item.id, {}), decisions.get(item.id)
+    for place, item_id in enumerate(ids_of(run.items)):
+        asked = {judgment.judge: judgment for judgment in judgments(place)}
+        decision = None if decided[place] < 0 else run.decisions[decided[place]]
         usage = sum((each.usage for each in asked.values()), Usage())
         row: dict[str, Json] = {
             **blank,
-            "id": item.id,
+            "id": item_id,
             "reason": "open",
             "cost": sum(each.cost for each in asked.values()),
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
-            "people": len(notes.get(item.id, ())),
-            "human_label": _most(notes.get(item.id, [])),
+            "people": len(notes.get(item_id, ())),
+            "human_label": _most(notes.get(item_id, [])),
         }
         yield row if decision is None else row | _decided(decision, asked)
 

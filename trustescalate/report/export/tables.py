@@ -8,7 +8,8 @@ there is no file of columns: a row has the item and the criterion, as `trustesca
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,6 +29,8 @@ NO_LABEL = "none"
 """The judge was called and its votes give no label; an empty cell: it was not called."""
 MOST_ANNOTATORS = 50
 """With more annotators, whose columns no spreadsheet would show, human labels are left out."""
+ROWS, PIECE = 10_000, 1 << 20
+"""Rows of a row group in Parquet, and bytes written at a time."""
 
 
 class Layout:
@@ -47,8 +50,11 @@ class Layout:
             *VERDICT,
         }
         judges = [binding.judge for binding in export.run.header.certificate.judges]
-        people = dict.fromkeys(note.annotator for row in export.rows for note in row.annotations)
-        fields = dict.fromkeys(key for row in export.rows for key in row.item.meta)
+        people, fields, has_context = dict[str, None](), dict[str, None](), False
+        for row in export.rows:
+            people |= dict.fromkeys(note.annotator for note in row.annotations)
+            fields |= dict.fromkeys(row.item.meta)
+            has_context = has_context or bool(row.item.context)
         if export.criteria:
             fields.pop(CRITERION)
         if len(people) > MOST_ANNOTATORS and not export.blind:
@@ -58,7 +64,7 @@ class Layout:
         self.meta = {} if blind else _named("meta", fields, taken)
         self.judges = {} if blind else _named(prefix, dict.fromkeys(judges), taken)
         self.people = {} if blind else _named("person", people, taken)
-        self.context = ("context",) if any(row.item.context for row in export.rows) else ()
+        self.context = ("context",) if has_context else ()
         self.names = (
             *(("item_id", "criterion") if export.criteria else ("id",)),
             *("group", "prompt", *self.context, *self.responses, "reference"),
@@ -213,23 +219,25 @@ def need_pyarrow() -> None:
 
 def _parquet(export: Export) -> Iterator[bytes]:
     need_pyarrow()
-    from pyarrow import Table, array, float64, parquet, string
+    from pyarrow import float64, parquet, record_batch, schema, string
 
     layout = Layout(export)
     layout.describe(escaped=False)
-    rows = [layout.cells(row) for row in export.rows]
     numbers = {"score", "cost_usd"}
-    columns = {
-        name: array([row[name] for row in rows], float64())
-        if name in numbers
-        else array(
-            [None if (cell := flat(export, row[name])) is None else str(cell) for row in rows], string()
-        )
-        for name in layout.names
-    }
-    page = io.BytesIO()
-    parquet.write_table(Table.from_pydict(columns), page)
-    yield page.getvalue()
+    kinds = schema([(name, float64() if name in numbers else string()) for name in layout.names])
+
+    def column(rows: Sequence[Mapping[str, Json]], name: str) -> list[Json]:
+        if name in numbers:
+            return [row[name] for row in rows]
+        return [None if (cell := flat(export, row[name])) is None else str(cell) for row in rows]
+
+    with tempfile.TemporaryFile() as file:
+        with parquet.ParquetWriter(file, kinds) as writer:
+            for start in range(0, len(export.rows), ROWS):
+                rows = [layout.cells(row) for row in export.rows[start : start + ROWS]]
+                writer.write(record_batch({name: column(rows, name) for name in layout.names}, schema=kinds))
+        file.seek(0)
+        yield from iter(lambda: file.read(PIECE), b"")
 
 
 CSV = Target("csv", "CSV for a spreadsheet (UTF-8, formulas escaped)", _csv, blind=True, several=True)

@@ -1,0 +1,61 @@
+"""Say which of many items are meant, or give each a number, in arrays over their places."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustescalate.records import Item
+from trustescalate.records.columns import Place
+from trustescalate.records.item_columns import ids_of, places_of
+
+
+class Chosen(Collection[str]):
+    """The ids of some items, in the order of the items; `mask` (n,) says which."""
+
+    def __init__(self, items: Sequence[Item], mask: NDArray[np.bool_]) -> None:
+        self._ids, self._places, self.mask = ids_of(items), places_of(items), mask
+
+    @classmethod
+    def of(cls, items: Sequence[Item], places: Iterable[Place]) -> "Chosen":
+        """The items at these places."""
+        mask = np.zeros(len(items), np.bool_)
+        for place in places:
+            mask[place] = True
+        return cls(items, mask)
+
+    def __contains__(self, item_id: object) -> bool:
+        place = self._places.get(item_id)  # type: ignore[call-overload]
+        return place is not None and bool(self.mask[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._ids[place] for place in np.flatnonzero(self.mask).tolist())
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+
+class Numbers(Mapping[str, float]):
+    """A number of each item that has one, by its id; the others have NaN in `numbers` (n,)."""
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.float64]) -> None:
+        self._items, self._places, self.numbers = items, places_of(items), numbers
+
+    def without(self, ids: Iterable[str]) -> "Numbers":
+        """Those of the other items."""
+        numbers = self.numbers.copy()
+        numbers[[self._places[item_id] for item_id in ids if item_id in self._places]] = np.nan
+        return Numbers(self._items, numbers)
+
+    def __getitem__(self, item_id: str) -> float:
+        number = float(self.numbers[self._places[item_id]])
+        if isnan(number):
+            raise KeyError(item_id)
+        return number
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(Chosen(self._items, ~np.isnan(self.numbers)))
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(~np.isnan(self.numbers)))

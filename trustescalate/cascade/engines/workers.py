@@ -227,7 +227,7 @@ class Pool:
             except TimeoutError:
                 raise ProviderError(
                     f"all workers were lost, and none came back within {self.patience:g} s",
-                    "mend the cluster",
+                    "fix the cluster",
                 ) from None
         member = min(self._alive, key=lambda each: each.busy)
         self._alive.remove(member)  # of equally busy ones, the one that was asked longest ago

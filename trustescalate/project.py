@@ -20,12 +20,14 @@ from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
 from trustescalate.cascade.engines.protocol import Engine
+from trustescalate.cascade.merge_shards import merge_shards
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
 from trustescalate.cascade.run_folder import (
     RunFolder,
     find_attempted,
     find_run,
+    must_be_whole,
     run_ids,
     run_path,
     with_labels,
@@ -134,18 +136,16 @@ class Project:
         """Judge the calibration set with every judge, test every policy, and write the certificate.
 
         Replaces certificate.json, also by "no certificate": no earlier certificate outlives a failed renewal,
-        unless only votes differ that had failed before: then the earlier one stands.
-        The ledger records the test before its result is known; the test spends the share of delta due after
-        all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
-        judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API
-        of judges with backend = "openai": cheaper, answers within a day; `finish_live` sends requests that
-        two batches leave unanswered to the live API. `engine_of("ray")` reaches models by Ray.
+        unless only votes differ that had failed before: then the earlier one stands. The ledger records the
+        test before its result is known; the test spends the share of delta due after all earlier tests of
+        these labels. With the claim "batch", draws the rows to annotate first, then judges the batch. With
+        planned interim analyses, runs the one that is due. `batch` uses the Batch API of judges with backend
+        = "openai": cheaper, answers within a day; `finish_live` sends requests that two batches leave
+        unanswered to the live API. `engine_of("ray")` reaches models by Ray.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
-        label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
-        labels may not be tested again;
-        CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
-        certificate. Then nothing is replaced.
+        label yet, rows are too few, a judge gives no usable vote, or labels may not be tested again;
+        CertificateMismatch after a change. Then nothing is replaced.
         """
         return await certify(self.config, self.hooks, Asking(budget, True, batch, finish_live, engine))
 
@@ -154,6 +154,7 @@ class Project:
         *,
         items: Path | None = None,
         resume: str | None = None,
+        shard: str | None = None,
         budget: BudgetTable | None = None,
         use_cache: bool = True,
         batch: bool = False,
@@ -167,25 +168,26 @@ class Project:
 
         Judges `items`, or the unlabelled items of [data] with those of the role holdout. With the claim
         "batch", releases the certified verdicts without a model call; with the claim "expected", every judge
-        judges every item before any decision. `resume` continues a run, by id or "latest". `use_cache=False`
-        calls the judges again. `batch`, `finish_live` and `engine` are as for `calibrate`; each tier is one
-        batch, of the items that earlier tiers did not decide.
+        judges every item before any decision. `resume` continues a run, by id or "latest". `shard="2/4"`
+        judges that part of the items. `use_cache=False` calls the judges again. `batch`, `finish_live` and
+        `engine` are as for `calibrate`; each tier is one batch.
 
         `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
         few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
-        Nothing is released; `Run.verdict` is the verdict of the last judge asked.
-
-        Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
-        after every answer so far is recorded.
+        Nothing is released; `Run.verdict` is that of the last judge asked. Raises NoCertificate or
+        CertificateMismatch before any model call, BudgetReached or ProviderError after recording all answers.
         """
         asking = Asking(budget, use_cache, batch, finish_live, engine)
         if thresholds and not uncertified:
             raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
         given = (thresholds or {}) if uncertified else None
-        run, data = await run_items(
-            self.config, self.hooks, asking, items=items, resume=resume, thresholds=given, command=command
-        )
-        return with_estimates(self.config, run, data)
+        where = (self.config, self.hooks, asking)
+        judged = run_items(*where, items=items, resume=resume, shard=shard, thresholds=given, command=command)
+        return with_estimates(self.config, *await judged)
+
+    def merge(self, runs: Sequence[str], *, command: Sequence[str] = ("trustescalate", "merge")) -> Run:
+        """Make one run of all its shards, by id or folder. Raises UsageError for others (`merge_shards`)."""
+        return with_estimates(self.config, *merge_shards(self.config, self.hooks, runs, command=command))
 
     @asynccontextmanager
     async def cascade(
@@ -193,9 +195,8 @@ class Project:
     ) -> AsyncIterator[CertifiedCascade]:
         """Open the certified cascade, to judge single items inside another program.
 
-        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. Checks, cache,
-        budget and decisions are those of `run`; so are the errors. Raises UsageError for a claim about a
-        whole batch or run.
+        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. It is as `run`, and
+        raises UsageError for a claim about a whole batch or run.
         """
         async with open_cascade(self.config, self.hooks, Asking(budget, use_cache=use_cache)) as cascade:
             yield cascade
@@ -218,10 +219,10 @@ class Project:
 
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
-        data = load_dataset(self.config)
-        return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
+        return self._load(find_run(self.config.folder, run_id or "latest"), load_dataset(self.config))
 
     def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
+        must_be_whole(folder.header)
         must_rest_on_evidence(self.config, data, folder.header.certificate)
         return with_estimates(self.config, with_labels(folder, data), data, baseline)
 

@@ -97,6 +97,24 @@ def test_a_ping_names_the_cause_and_the_fix(
     assert re.search(r"\n  large +ok ", result.stdout), "another judge is asked all the same"
 
 
+@pytest.mark.parametrize("listed", ["other", "qwen-7b", "models/qwen-7b", "qwen-7b:latest", ""])
+def test_a_ping_notes_an_answer_under_a_name_that_is_not_listed(tmp_path: Path, listed: str) -> None:
+    """A server of one model answers to every name, and repeats it (llama-cpp-python 0.3.36)."""
+
+    def answer(method: str, path: str, body: Body) -> Canned:
+        if method == "GET":
+            return Canned(200, {"object": "list", "data": [{"id": listed}] if listed else []})
+        reply = good(body)
+        reply.body["model"] = body["model"]
+        return reply
+
+    with PathServer(answer) as server:
+        result = pinged(tmp_path, judge(server.url, model="qwen-7b"), simulated("large", "M"))
+    assert result.exit_code == 0
+    note = "answers as 'qwen-7b', which it does not list; the server has: other"
+    assert (note in " ".join(result.stdout.split())) is (listed == "other")
+
+
 @pytest.mark.parametrize("command", [("check", "--ping"), ("judges", "try")])
 def test_a_host_that_is_not_trusted_is_not_asked(
     tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

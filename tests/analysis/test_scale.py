@@ -102,7 +102,7 @@ def test_the_claim_about_a_batch_has_no_run_to_plan(tmp_path: Path) -> None:
     text = config.read_text("utf-8")
     text += '[guarantee]\nclaim = "batch"\nlabel_budget = 20\n[roles]\nexemplars = 0\n'
     config.write_text(text, encoding="utf-8")
-    with pytest.raises(NotMeasurable, match="asks nobody"):
+    with pytest.raises(NotMeasurable, match="makes no model calls"):
         plan(config, 5000)
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 COMMANDS = {
     *("init", "import", "check", "demo", "skill"),
     *("plan", "tune", "calibrate"),
-    *("run", "report", "gate", "compare", "monitor"),
+    *("run", "merge", "report", "gate", "compare", "monitor"),
     *("label queue", "label serve", "label import", "export"),
     *("judges list", "judges try", "judges bench", "judges probe", "judges reparse"),
 }

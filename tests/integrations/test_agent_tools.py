@@ -114,6 +114,7 @@ def test_no_certificate_is_exit_code_3_with_the_advice(folder: Path) -> None:
     assert made["hint"] == f"no certificate: {made['certificate']['advice']}"
 
 
+@pytest.mark.slow
 def test_the_gate_is_that_of_the_command_line(folder: Path) -> None:
     tools, config = AgentTools(folder), folder / CONFIG
     assert refused(tools.gate)["exit_code"] == 3

@@ -22,6 +22,21 @@ NO_FORM = explain_no_certificate(
 )
 
 
+# llama-cpp-python 0.3.36 answers so, with status 500 (`make test-servers`).
+NO_SCHEMA = (
+    "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': "
+    "\"Input should be 'text' or 'json_object'\", 'input': 'json_schema', 'ctx': {'expected': \"'text' or "
+    '\'json_object\'"}}\n\n  File "…/llama_cpp/server/app.py", line 376, in create_chat_completion\n'
+    "    POST /v1/chat/completions"
+)
+NO_LOGPROBS = "logprobs is not supported for models created with logits_all=False"
+
+
+def internal(message: str) -> Canned:
+    error = {"message": message, "type": "internal_server_error", "param": None, "code": None}
+    return Canned(500, {"error": error})
+
+
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "a-key-of-the-tests")
@@ -73,6 +88,42 @@ def test_an_endpoint_without_schemas_is_asked_without_one_and_read_as_strictly()
     assert {vote.failure for vote in judgment.votes} == {"malformed"}
     assert len(told) == 1
     assert "takes no response_format" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "field", "message", "notice"),
+    [
+        ("structured", "response_format", NO_SCHEMA, "takes no response_format"),
+        ("direct", "logprobs", NO_LOGPROBS, "gives no log-probabilities"),
+    ],
+)
+def test_a_refused_parameter_is_learnt_from_a_server_error_too(
+    mode: Mode, field: str, message: str, notice: str
+) -> None:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        reply = OBJECT if mode == "structured" else body["messages"][-1]["content"].split()[-1]
+        return internal(message) if field in body else says(reply)(body, nth)
+
+    told: list[str] = []
+    with FaultServer(plan=plan) as server:
+        judgment = judged(server, mode, told, channel="auto")
+        bodies = [field in body for body in server.stats.bodies]
+    assert bodies[0] is True
+    assert not any(bodies[1:]), "asked with the parameter once, and not again as after a fault of the server"
+    assert notice in " ".join(told)
+    assert not {vote.failure for vote in judgment.votes} & {"server_error"}
+
+
+def test_other_server_errors_are_no_refusal() -> None:
+    def plan(body: dict[str, Any], nth: int) -> Canned | None:
+        busy = internal("an unexpected fault while the seed and the temperature were read")
+        return busy if nth == 0 else says(OBJECT)(body, nth)
+
+    told: list[str] = []
+    with FaultServer(plan=plan) as server:
+        judgment = judged(server, "structured", told, channel="samples")
+        assert all({"seed", "temperature", "response_format"} <= set(body) for body in server.stats.bodies)
+    assert not any(vote.failure for vote in judgment.votes)
 
 
 @pytest.mark.parametrize("mode", ["direct", "reason", "stated"])

@@ -29,8 +29,8 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     with path.open("wb") as file:
-        file.truncate(10_000_000_000)  # a hole: it takes no disk
-    with pytest.raises(OSError, match=r"is larger than 4,000,000,000 bytes; split it"):
+        file.truncate(100_000_000_000)  # a hole: it takes no disk
+    with pytest.raises(OSError, match=r"is larger than 64,000,000,000 bytes; split it"):
         open_file(path)
 
 

@@ -13,6 +13,8 @@ from tests.support.recording_proxy import RecordingProxy
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SERVERS = ("llama_cpp", "transformers")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""On two cores with other work, a second thread of torch makes replies some six times slower."""
 CONVERT = """
 import sys
 import torch
@@ -53,17 +55,25 @@ def server(
     wanted = os.environ["TRUSTESCALATE_SERVERS"].split()
     if request.param not in wanted:
         pytest.skip(f"not among TRUSTESCALATE_SERVERS: {', '.join(wanted)}")
+    model, has_logprobs = "smollm2", request.param == "llama_cpp"
+    where = logs = tmp_path_factory.mktemp(request.param)
     if request.param == "llama_cpp":
-        model, has_logprobs, where = "smollm2", True, tmp_path_factory.mktemp("llama_cpp")
         command = [sys.executable, "-m", "llama_cpp.server", "--model", str(model_folder() / GGUF)]
         command += ["--model_alias", model, "--host", "127.0.0.1", "--port", "PORT", "--n_ctx", "2048"]
-        command += ["--logits_all", "true"]  # without it there are no log-probabilities
     else:
-        model, has_logprobs, where = "smollm2", False, folder
+        where = folder
         if not (folder / model / "tokenizer.json").exists():
             words = [sys.executable, "-c", CONVERT, str(model_folder()), GGUF, str(folder / model)]
             subprocess.run(words, check=True, capture_output=True, env={**os.environ, **OFFLINE})
         command = [str(Path(sys.executable).with_name("transformers")), "serve", model, "--device", "cpu"]
         command += ["--host", "127.0.0.1", "--port", "PORT"]
-    with started(command, where) as url, RecordingProxy(url) as proxy:
-        yield RealServer(request.param, model, has_logprobs, proxy)
+    log = logs / "server.log"
+    with started(command, where, log, **ONE_THREAD) as (url, process), RecordingProxy(url) as proxy:
+        yield RealServer(request.param, model, has_logprobs, proxy, process, log)
+
+
+@pytest.fixture(autouse=True)
+def _server_is_well(server: RealServer) -> Iterator[None]:
+    """A server that died or hung fails the test, and is not taken for one that gives bad votes."""
+    yield
+    server.must_be_well()

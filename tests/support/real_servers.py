@@ -31,23 +31,36 @@ class RealServer:
     model: str
     has_logprobs: bool
     proxy: RecordingProxy
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def must_be_well(self) -> None:
+        """Fail if the server has ended, or left a request without an answer."""
+        end = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {end}"
+        assert not self.proxy.unanswered, f"{self.proxy.unanswered}: {end}"
 
 
 @contextmanager
-def started(command: Sequence[str], folder: Path, **environment: str) -> Iterator[str]:
-    """Run a server until its list of models answers; `PORT` in the command is a free port. Gives its /v1."""
+def started(
+    command: Sequence[str], folder: Path, log: Path, **environment: str
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Run a server in a folder from when its list of models answers; `PORT` in the command is a free port.
+
+    Gives the address of its API, with /v1, and its process, whose output is the file `log`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [word.replace("PORT", str(port)) for word in command]
-    url, log = f"http://127.0.0.1:{port}/v1", folder / "server.log"
+    url = f"http://127.0.0.1:{port}/v1"
     with log.open("wb") as out:
         process = subprocess.Popen(
             words, cwd=folder, stdout=out, stderr=out, env={**os.environ, **OFFLINE, **environment}
         )
         try:
             _wait(f"{url}/models", process, log)
-            yield url
+            yield url, process
         finally:
             process.terminate()
             try:
@@ -73,13 +86,13 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 def write_sums(
     folder: Path,
     server: RealServer,
-    ensemble: str = "annotators = 1\nshots = 0",
-    guarantee: str = "",
+    ensemble: str = "samples = 2",
     **judge: Any,
 ) -> Path:
     """A project that asks whether sums are right: `LABELLED` items with labels, `UNLABELLED` without.
 
-    `judge` are further keys of its one judge. Gives the path of the configuration.
+    Its one judge is asked with two few-shot examples, one request at a time; `judge` are further keys of it.
+    Gives the path of the configuration.
     """
     folder.mkdir(parents=True)
     items, notes = [], []
@@ -95,15 +108,28 @@ def write_sums(
     given: Mapping[str, Any] = {
         "model": server.model,
         "base_url": server.proxy.url,
-        "concurrency": 2,
+        "concurrency": 1,
+        "timeout": 200.0,
+        "give_up_after": 400.0,
+        "attempts": 2,
         **judge,
     }
-    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items())
+    lines = "".join(f"{key} = {_toml(value)}\n" for key, value in given.items())
     config = folder / "trustescalate.toml"
     config.write_text(
         'version = 1\n[task]\nkind = "binary"\nquestion = "Is the answer correct?"\n'
-        f"[guarantee]\nalpha = 0.4\ndelta = 0.3\npilot = 2\n{guarantee}\n[ensemble]\n{ensemble}\n"
+        f"[guarantee]\nalpha = 0.4\ndelta = 0.3\npilot = 2\n"
+        f"[ensemble]\nannotators = 1\nshots = 2\n{ensemble}\n"
         f'[gate]\nmin_agreement = 0.6\n[[judges]]\nname = "tiny"\nbackend = "openai"\n{lines}',
         encoding="utf-8",
     )
     return config
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)

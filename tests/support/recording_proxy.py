@@ -1,6 +1,7 @@
 """A proxy on this machine in front of a real server: it passes all on, and records what went through."""
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -23,11 +24,15 @@ class Exchange:
 
 
 class RecordingProxy(LoopbackServer):
-    """Serves at `url` what the server at `upstream` (with /v1) answers; `exchanges` holds all of it."""
+    """Serves at `url` what the server at `upstream` (with /v1) answers; `exchanges` holds all of it.
+
+    `unanswered` says why requests got no answer from the server; to the client each is a 502.
+    """
 
     def __init__(self, upstream: str, seconds: float = 120.0) -> None:
         super().__init__()
         self.exchanges: list[Exchange] = []
+        self.unanswered: list[str] = []
         self._upstream, self._seconds = upstream.removesuffix("/v1"), seconds
 
     @property
@@ -54,7 +59,8 @@ class RecordingProxy(LoopbackServer):
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
+            self.unanswered.append(f"{method} {path}: {error!r}")
             return 502, json.dumps({"error": {"message": str(error)}}).encode()
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trustescalate.calibration.evidence import must_rest_on_evidence
-from trustescalate.cascade.run_folder import RUNS, RunFolder, run_ids, run_path, with_labels
+from trustescalate.cascade.run_folder import RUNS, RunFolder, must_be_whole, run_ids, run_path, with_labels
 from trustescalate.config import Config, load_config
 from trustescalate.data.dataset import Dataset, load_dataset
 from trustescalate.errors import UsageError
@@ -34,6 +34,7 @@ def open_baseline(config: Config, name: str, run: Run, data: Dataset) -> Baselin
     path = _find(config, name)
     own = path.resolve() == run_path(config.folder, path.name).resolve()
     opened = RunFolder.open(path)
+    must_be_whole(opened.header)
     if opened.header.id == run.header.id:
         raise UsageError(f"the baseline {name!r} is this run itself", "name an earlier run")
     certificate = opened.header.certificate

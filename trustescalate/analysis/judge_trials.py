@@ -19,7 +19,7 @@ from trustescalate.judges.decisions import DecisionJudge
 from trustescalate.judges.distilled import FittingRows
 from trustescalate.judges.endpoint import ONE_MODEL
 from trustescalate.judges.exemplars import exemplars_of
-from trustescalate.judges.offered_models import advise, must_offer_one_model
+from trustescalate.judges.offered_models import advise, must_offer_one_model, unlisted
 from trustescalate.judges.openai import OpenAIBackend
 from trustescalate.judges.prompts import Exemplar, orders
 from trustescalate.judges.registry import NO_ROWS
@@ -234,6 +234,8 @@ async def _try(
         if isinstance(table, EndpointTable) and failure not in UNHEARD:
             advice = await advise(table)
         trial = replace(trial, hint=advice or trial.hint or OUTAGES.get(failure or "", ""))
+    elif ping and isinstance(table, EndpointTable) and (note := await unlisted(table, trial.served)):
+        notes.append(note)
     return replace(trial, notes=tuple(notes))
 
 

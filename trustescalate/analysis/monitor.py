@@ -26,7 +26,7 @@ from trustescalate.analysis.monitor_state import (
 )
 from trustescalate.calibration.ledger import undated
 from trustescalate.calibration.losses import losses
-from trustescalate.cascade.run_folder import load_run, run_ids
+from trustescalate.cascade.run_folder import load_run, whole_run_ids
 from trustescalate.config import Config
 from trustescalate.data.dataset import load_dataset
 from trustescalate.data.labels import sampled
@@ -232,7 +232,7 @@ def _released_verdicts(config: Config, certificate: Certificate, run_id: str | N
     """Return the verdicts released by one run, or by all runs, under this certificate."""
     verdicts: dict[str, list[tuple[str, str, Label]]] = {}
     data = load_dataset(config)
-    for name in run_ids(config.folder) if run_id is None else [run_id]:
+    for name in whole_run_ids(config.folder) if run_id is None else [run_id]:
         run = load_run(config.folder, data, name)
         _must_release(run, named=run_id is not None)
         if undated(run.header.certificate) != undated(certificate):

@@ -90,7 +90,8 @@ async def plan_items(config: Config, items: int) -> ScalePlan:
     each = tuple(row for row in live.estimates if row.phase in ABOUT)
     if not each:
         raise NotMeasurable(
-            "calibration judges the whole batch, and a run asks nobody", "`trustescalate calibrate --dry-run`"
+            "calibration judges the whole batch, and a run makes no model calls",
+            "`trustescalate calibrate --dry-run`",
         )
     tables = {table.name: table for table in config.judges}
     usd, hours = _sum_usd(each), max(row.minutes / 60 for row in each)

@@ -38,6 +38,7 @@ from trustescalate.cascade.runner import (
     run_cascade,
     trusted_cascade,
 )
+from trustescalate.cascade.shards import begun_shard, must_be_decided_apart, part_of, read_shard
 from trustescalate.cascade.shared_replies import SharedReplies, asks_together
 from trustescalate.cascade.uncertified import (
     bind,
@@ -72,16 +73,22 @@ async def run_items(
     *,
     items: Path | None = None,
     resume: str | None = None,
+    shard: str | None = None,
     thresholds: Mapping[str, float] | None = None,
     command: Sequence[str],
 ) -> tuple[Run, Dataset]:
     """Run a project, and return the data with the run; `Project.run` documents effects and errors."""
     with begin_attempt(config.folder, hooks, command, resume or "") as attempt:
-        if resume is not None and items is not None:
+        if resume is not None and items is not None and shard is None:
             raise UsageError("a resumed run has its items already", "leave out --items or --resume")
+        items_file = None if items is None else os.path.relpath(items, config.folder)
         if asking.batch and not asking.use_cache:
             raise UsageError("a batch needs the cache", "leave out --no-cache or --batch")
-        folder = None if resume is None else find_run(config.folder, resume)
+        part = None if shard is None else read_shard(shard)
+        if resume is None or part is None:
+            folder = None if resume is None else find_run(config.folder, resume)
+        else:
+            folder = begun_shard(config.folder, part, resume, items_file)
         if folder is not None:
             attempt.run = folder.header.id
         thresholds = _thresholds_of(config, folder, thresholds)
@@ -92,7 +99,7 @@ async def run_items(
             nonlocal folder
             if folder is None:
                 folder = _new_run(
-                    config, hooks, data, certificate, items, command, attempt.number, thresholds
+                    config, hooks, data, certificate, items, command, attempt.number, thresholds, part
                 )
                 attempt.run = folder.header.id
             return folder
@@ -100,6 +107,8 @@ async def run_items(
         if thresholds is None:
             certificate = folder.header.certificate if folder else _certificate(config)
             must_be_asked_for(config, data, certificate)
+            if part is not None:
+                must_be_decided_apart(certificate)
             async with open_certified(config, hooks, data, certificate, asking) as panel:
                 cascade = trusted(config, data, certificate, panel.judges)
                 await _judge(config, begun(config, certificate), data, panel, cascade, hooks)
@@ -119,6 +128,8 @@ async def run_items(
             again = count_in_words(list(items_of(run.items, failed)))
             what = "have" if run.uncertified else "went to people with"
             hooks.notice(f"{again} {what} failed votes; resume this run to ask them again")
+        if run.header.shard is not None:
+            hooks.notice(f"this is {run.header.shard}; `trustescalate merge RUN…` makes one run of all")
         return run, data
 
 
@@ -272,6 +283,7 @@ def _new_run(
     command: Sequence[str],
     number: int,
     thresholds: Mapping[str, float] | None,
+    part: tuple[int, int] | None,
 ) -> RunFolder:
     header = RunHeader(
         schema=SCHEMA,
@@ -291,6 +303,9 @@ def _new_run(
     )
     made_of = None if thresholds is None else used_items(header)
     items = _to_judge(config, data, certificate, path, made_of)
+    if part is not None:
+        items, shard = part_of(items, *part)
+        header = replace(header, shard=shard)
     header = replace(header, items_digest=items_digest(items), items=len(items))
     return RunFolder.create(config.folder, header, items)
 

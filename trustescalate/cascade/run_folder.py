@@ -214,16 +214,29 @@ def numbered_runs(folder: Path) -> list[tuple[float, str]]:
     return sorted((_number(path), path.parent.name) for path in paths)
 
 
+def whole_run_ids(folder: Path) -> list[str]:
+    """Return the ids of the runs that are no shards, in the order in which they were created."""
+    numbered = ((name, _numbered(run_path(folder, name) / "run.json")) for name in run_ids(folder))
+    return [name for name, header in numbered if header is None or header.shard is None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Numbered:
     number: int = 0
+    shard: Mapping[str, Json] | None = None
 
 
 def _number(path: Path) -> float:
+    header = _numbered(path)
+    return float("inf") if header is None else header.number
+
+
+def _numbered(path: Path) -> _Numbered | None:
+    """What orders a run, and whether it is a shard; None for a header that cannot be read."""
     try:
-        return decode(read_whole(path), _Numbered).number
+        return decode(read_whole(path), _Numbered)
     except (OSError, ValueError):
-        return float("inf")
+        return None
 
 
 def find_run(folder: Path, run_id: str = "latest") -> RunFolder:
@@ -301,7 +314,16 @@ def with_labels(folder: RunFolder, data: Dataset) -> Run:
 
 def load_run(folder: Path, data: Dataset, run_id: str | None = None) -> Run:
     """Load a run, by default the latest, with the present human labels of its items."""
-    return with_labels(find_run(folder, "latest" if run_id is None else run_id), data)
+    judged = find_run(folder, "latest" if run_id is None else run_id)
+    must_be_whole(judged.header)
+    return with_labels(judged, data)
+
+
+def must_be_whole(header: RunHeader) -> None:
+    """Raise UsageError for a shard: its figures are about a part of the items."""
+    if header.shard is not None:
+        message = f"run {header.id} is {header.shard}, and not the whole run"
+        raise UsageError(message, "`trustescalate merge RUN…` makes one run of all shards; name that one")
 
 
 def used_items(header: RunHeader) -> frozenset[str]:

@@ -33,7 +33,7 @@ resumable. Every option can be set in the environment: run --budget-usd is TRUST
 PANELS: Mapping[str, tuple[str, ...]] = {
     "Start": ("init", "import", "check", "demo", "skill"),
     "Certify": ("plan", "tune", "calibrate"),
-    "Run and gate": ("run", "report", "gate", "compare", "monitor"),
+    "Run and gate": ("run", "merge", "report", "gate", "compare", "monitor"),
     "People": ("label", "export"),
     "Judges": ("judges",),
 }

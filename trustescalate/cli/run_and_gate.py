@@ -87,6 +87,12 @@ def run(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help='Resume this run; "latest" names the last one.')
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Judge part I of N of the items; `merge` makes one run of all parts."
+        ),
+    ] = None,
     budget_usd: BudgetUsd = None,
     budget_calls: BudgetCalls = None,
     no_cache: Annotated[
@@ -126,6 +132,8 @@ def run(
 
     if dry_run and resume is not None:
         raise UsageError("a dry run resumes nothing", "leave out --dry-run or --resume")
+    if dry_run and shard is not None:
+        raise UsageError("a dry run is about all items", "leave out --dry-run or --shard")
     if threshold and not uncertified:
         raise UsageError("--threshold needs --uncertified", "add --uncertified")
     if otel is not None and uncertified:
@@ -136,6 +144,7 @@ def run(
         try:
             flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
             flags += [*engine_flags(engine, address), *([] if otel is None else ["--otel", otel])]
+            flags += [] if shard is None else ["--shard", shard]
             without = ["--uncertified"] if uncertified else []
             without += [word for text in threshold or () for word in ("--threshold", text)]
             started += [*flags, *without, *([] if items is None else ["--items", str(items)])]
@@ -155,6 +164,8 @@ def run(
         known = project.run_ids()
 
         def resumed() -> list[str]:
+            if shard is not None and resume is None:
+                return command_line("run", config, overrides, *flags, "--resume", "latest")
             begun = (
                 [resume]
                 if resume is not None
@@ -169,6 +180,7 @@ def run(
                 project.run(
                     items=items,
                     resume=resume,
+                    shard=shard,
                     budget=limits,
                     use_cache=not no_cache,
                     batch=batch,
@@ -179,6 +191,27 @@ def run(
                     command=started,
                 )
             )
+    report = with_next(build(result), project.options, result, written=False)
+    if json:
+        print_json({"run": result.header.id, "measures": to_python(report.measures)})
+        return
+    print_page(report.page(), project.run_path(result.header.id))
+
+
+@command(app, "merge", "merge runs/*")
+def merge(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="The ids or the folders of all shards.")],
+    config: ConfigPath = CONFIG,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Make one run of the shards of `run --shard`, from any machine. No model calls."""
+    from trustescalate.records.jsonl import to_python
+    from trustescalate.report.document import build
+    from trustescalate.report.follow import with_next
+
+    project = open_project(config, overrides)
+    result = project.merge(runs, command=command_line("merge", config, overrides, *runs))
     report = with_next(build(result), project.options, result, written=False)
     if json:
         print_json({"run": result.header.id, "measures": to_python(report.measures)})

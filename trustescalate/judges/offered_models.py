@@ -1,6 +1,7 @@
 """Find out from a server's list of models what is wrong in a judge's table."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from trustescalate.config import EndpointTable, LiteLLMJudge
@@ -66,14 +67,33 @@ async def _advise_at(table: EndpointTable, base: str) -> str:
     if names is not None:
         if not names or table.model in names:
             return ""
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        return f"no such model {table.model!r}; the server has: {', '.join(names[:MOST_NAMES])}{more}"
+        return f"no such model {table.model!r}; {_listed(names)}"
     for suffix in PATHS:
         if base.endswith(suffix) and await _model_names(table, base.removesuffix(suffix)) is not None:
             return f"leave {suffix} out of base_url"
     if await _model_names(table, f"{base}/v1") is not None:
         return f'add /v1 to base_url: base_url = "{base}/v1"'
     return ""
+
+
+async def unlisted(table: EndpointTable, served: Sequence[str]) -> str:
+    """State that the server at one address answers under a name that it does not list; "" where it does not.
+
+    A server of one model, such as llama.cpp's, answers to every name and repeats it.
+    """
+    if isinstance(table, LiteLLMJudge) or table.model not in served:
+        return ""
+    (url,) = table.addresses or (OPENAI_URL,)
+    names = await _model_names(table, url.rstrip("/"))
+    known = {part for name in names or () for part in (name, name.rpartition("/")[2], name.partition(":")[0])}
+    if not names or table.model in known:
+        return ""
+    return f"answers as {table.model!r}, which it does not list; {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"the server has: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 async def _model_names(table: EndpointTable, base: str) -> list[str] | None:

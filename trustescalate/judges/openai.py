@@ -12,6 +12,7 @@ from typing import Any
 
 from trustescalate.judges.completions import LEARNABLE, Answer, Dialect, counted, parse_completion
 from trustescalate.judges.endpoint import Endpoint
+from trustescalate.judges.refusals import is_of_validation
 from trustescalate.judges.transport import MOST_BYTES, Call
 from trustescalate.records import Message, Reply, Request, Usage
 
@@ -128,7 +129,8 @@ class OpenAIBackend:
 
         An unsupported parameter is dropped for good; another call may have dropped it already.
         """
-        learnt, what = dialect.without(answer.error) if answer.status in LEARNABLE else (dialect, "")
+        refused = answer.status in LEARNABLE or (answer.status == 500 and is_of_validation(answer.error))
+        learnt, what = dialect.without(answer.error) if refused else (dialect, "")
         if learnt == dialect:
             return False
         if self._dialect == dialect:

@@ -155,6 +155,9 @@ _UNSUPPORTED = re.compile(
     r"|(use|try) .{0,3}max_completion_tokens",
     re.I,
 )
+_VALIDATION = re.compile(
+    r"validation.?error|unsupported|not (be )?(support|permit)|extra (inputs|fields)|additional propert", re.I
+)
 _LENGTH = re.compile(
     r"context.?(length|window|size)|(prompt|input|request|message)s?.{0,20}too (long|large)|too many tokens"
     r"|reduce the length|exceeds? .{0,30}\btokens\b",
@@ -212,6 +215,16 @@ def refused_parameter(error: Mapping[str, str]) -> str:
 def is_unsupported(error: Mapping[str, str]) -> bool:
     """Whether an error says that a parameter is not supported at all, and not only this value."""
     return _UNSUPPORTED.search(f"{error.get('message', '')} {error.get('text', '')}") is not None
+
+
+def is_of_validation(error: Mapping[str, str]) -> bool:
+    """Whether an error says that the request is wrong, whatever its status: some servers send 500 for it.
+
+    >>> message = "1 validation error: {'loc': ('body', 'response_format', 'type'), 'msg': 'Input should be"
+    >>> is_of_validation({"message": message}), is_of_validation({"message": "the seed node is down"})
+    (True, False)
+    """
+    return _VALIDATION.search(f"{error.get('message', '')} {error.get('text', '')}") is not None
 
 
 def allowed_count(error: Mapping[str, str], asked: int) -> int | None:

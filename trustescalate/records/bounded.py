@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 LARGEST_FILE = 4_000_000_000
+"""What comes out of a compressed file or an archive."""
+LARGEST_PLAIN = 64_000_000_000
+"""A plain file, which is read line by line."""
 LARGEST_VALUE = 64_000_000
 """Of a line, a JSON value or an archive member."""
 LARGEST_TEXT = 1_000_000
@@ -52,9 +55,9 @@ def open_file(path: Path) -> IO[bytes]:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "is a pipe or a device; save it as a file first", str(path))
-    if status.st_size > LARGEST_FILE:
+    if status.st_size > LARGEST_PLAIN:
         os.close(number)
-        raise OSError(errno.EFBIG, f"is larger than {LARGEST_FILE:,} bytes; split it", str(path))
+        raise OSError(errno.EFBIG, f"is larger than {LARGEST_PLAIN:,} bytes; split it", str(path))
     file = os.fdopen(number, "rb", _BUFFER)
     return io.BufferedReader(_Unpacked(file), _BUFFER) if path.suffix.lower() == ".gz" else file
 

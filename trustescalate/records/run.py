@@ -51,6 +51,24 @@ UNCERTIFIED = "uncertified"
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `number` of the `of` parts of a list of `items` items, which has the digest `items_digest`.
+
+    `places` are those of its items in the list, in ranges: [[0, 250]] are the first 250.
+    """
+
+    number: int
+    of: int
+    items: int
+    items_digest: str
+    places: tuple[tuple[int, int], ...]
+    __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunHeader:
     """run.json. `config` never holds an API key, only the names of their variables.
 
@@ -75,6 +93,8 @@ class RunHeader:
     """A digest of each file that the configuration points to, and the fingerprint of each judge."""
     rows: str = ""  # of a complete run: a digest of judgments.jsonl and decisions.jsonl
     uncertified: Mapping[str, float] | None = None  # None: the run is certified
+    shard: Shard | None = None  # None: a whole run
+    merged: tuple[str, ...] = ()  # the ids of the shards that it was made of
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT
 
 

@@ -146,7 +146,8 @@ def _facts(certificate: Certificate, run: Run | None) -> tuple[str, ...]:
         facts += filter(None, [tested(certificate)])
     if run is None:
         return f"calibration of {certificate.created[:10]}", *facts
-    return f"run {run.header.id}", count_in_words(run.items), *facts
+    part = [] if run.header.shard is None else [str(run.header.shard)]
+    return f"run {run.header.id}", *part, count_in_words(run.items), *facts
 
 
 def _pictures(certificate: Certificate, run: Run | None) -> tuple[Picture, ...]:

@@ -42,6 +42,8 @@ def with_next(
 def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequence[str]]:
     if not run_figures.is_complete(run):
         yield command("run", "--resume", run.header.id)
+    if run.header.shard is not None:
+        return
     if not written:
         yield command("report")
     if not run.uncertified and run_figures.is_complete(run):

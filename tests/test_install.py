@@ -21,7 +21,7 @@ EXTRAS = {
     "mcp": {"mcp"},
     "vllm": {"transformers", "vllm"},
 }
-HOSTED = {"hf", "litellm", "mcp", "otel", "vllm"}
+HOSTED = {"hf", "litellm", "mcp", "otel", "ray", "vllm"}
 """Extras of adapters and engines: who uses one has its host, so `all` brings none."""
 
 

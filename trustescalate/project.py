@@ -19,6 +19,7 @@ from trustescalate.calibration.prepare import select_rows
 from trustescalate.cascade.basis import what_changed
 from trustescalate.cascade.certification import certify
 from trustescalate.cascade.decide import CertifiedCascade, open_cascade
+from trustescalate.cascade.engines.protocol import Engine
 from trustescalate.cascade.merge_shards import merge_shards
 from trustescalate.cascade.panel import Asking
 from trustescalate.cascade.run import run_items
@@ -125,25 +126,28 @@ class Project:
         return project
 
     async def calibrate(
-        self, budget: BudgetTable | None = None, *, batch: bool = False, finish_live: bool = False
+        self,
+        budget: BudgetTable | None = None,
+        *,
+        batch: bool = False,
+        finish_live: bool = False,
+        engine: Engine | None = None,
     ) -> Certificate:
         """Judge the calibration set with every judge, test every policy, and write the certificate.
 
         Replaces certificate.json, also by "no certificate": no earlier certificate outlives a failed renewal,
-        unless only votes differ that had failed before: then the earlier one stands.
-        The ledger records the test before its result is known; the test spends the share of delta due after
-        all earlier tests of these labels. With the claim "batch", draws the rows to annotate first, then
-        judges the batch. With planned interim analyses, runs the one that is due. `batch` uses the Batch API
-        of judges with backend = "openai": cheaper, answers within a day; `finish_live` sends requests that
-        two batches leave unanswered to the live API.
+        unless only votes differ that had failed before: then the earlier one stands. The ledger records the
+        test before its result is known; the test spends the share of delta due after all earlier tests of
+        these labels. With the claim "batch", draws the rows to annotate first, then judges the batch. With
+        planned interim analyses, runs the one that is due. `batch` uses the Batch API of judges with backend
+        = "openai": cheaper, answers within a day; `finish_live` sends requests that two batches leave
+        unanswered to the live API. `engine_of("ray")` reaches models by Ray.
 
         Raises DataError, ConfigError, ProviderError or BudgetReached; NotMeasurable if drawn rows have no
-        label yet, rows are too few to certify anything, a judge's first ten items give no usable vote, or
-        labels may not be tested again;
-        CertificateMismatch if something changed after an interim analysis, or the ledger belongs to another
-        certificate. Then nothing is replaced.
+        label yet, rows are too few, a judge gives no usable vote, or labels may not be tested again;
+        CertificateMismatch after a change. Then nothing is replaced.
         """
-        return await certify(self.config, self.hooks, Asking(budget, batch=batch, finish_live=finish_live))
+        return await certify(self.config, self.hooks, Asking(budget, True, batch, finish_live, engine))
 
     async def run(
         self,
@@ -155,6 +159,7 @@ class Project:
         use_cache: bool = True,
         batch: bool = False,
         finish_live: bool = False,
+        engine: Engine | None = None,
         uncertified: bool = False,
         thresholds: Mapping[str, float] | None = None,
         command: Sequence[str] = ("trustescalate", "run"),
@@ -164,17 +169,15 @@ class Project:
         Judges `items`, or the unlabelled items of [data] with those of the role holdout. With the claim
         "batch", releases the certified verdicts without a model call; with the claim "expected", every judge
         judges every item before any decision. `resume` continues a run, by id or "latest". `shard="2/4"`
-        judges that part of the items. `use_cache=False` calls the judges again. `batch` and `finish_live` are
-        as for `calibrate`; each tier is one batch, of the items that earlier tiers did not decide.
+        judges that part of the items. `use_cache=False` calls the judges again. `batch`, `finish_live` and
+        `engine` are as for `calibrate`; each tier is one batch.
 
         `uncertified` needs no certificate and uses none: every judge judges every item of [data] that is no
         few-shot example, or an item goes to the next judge until a score reaches that judge's `thresholds`.
-        Nothing is released; `Run.verdict` is the verdict of the last judge asked.
-
-        Raises NoCertificate or CertificateMismatch before any model call, BudgetReached or ProviderError
-        after every answer so far is recorded.
+        Nothing is released; `Run.verdict` is that of the last judge asked. Raises NoCertificate or
+        CertificateMismatch before any model call, BudgetReached or ProviderError after recording all answers.
         """
-        asking = Asking(budget, use_cache=use_cache, batch=batch, finish_live=finish_live)
+        asking = Asking(budget, use_cache, batch, finish_live, engine)
         if thresholds and not uncertified:
             raise UsageError("thresholds are for an uncertified run", "add uncertified=True")
         given = (thresholds or {}) if uncertified else None
@@ -192,9 +195,8 @@ class Project:
     ) -> AsyncIterator[CertifiedCascade]:
         """Open the certified cascade, to judge single items inside another program.
 
-        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. Checks, cache,
-        budget and decisions are those of `run`; so are the errors. Raises UsageError for a claim about a
-        whole batch or run.
+        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. It is as `run`, and
+        raises UsageError for a claim about a whole batch or run.
         """
         async with open_cascade(self.config, self.hooks, Asking(budget, use_cache=use_cache)) as cascade:
             yield cascade
@@ -217,8 +219,7 @@ class Project:
 
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
-        data = load_dataset(self.config)
-        return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
+        return self._load(find_run(self.config.folder, run_id or "latest"), load_dataset(self.config))
 
     def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
         must_be_whole(folder.header)

@@ -253,7 +253,7 @@ def test_it_goes_to_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     async def headers(url: str | None) -> dict[str, str]:
         endpoint = Endpoint(model="m", base_url=url)
         await endpoint.close()
-        return endpoint._routes[0].transport._headers
+        return endpoint._transports[0]._headers
 
     for url in (None, "https://api.openai.com", "https://api.openai.com/v1"):
         sent = asyncio.run(headers(url))

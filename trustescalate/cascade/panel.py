@@ -1,7 +1,7 @@
 """Open the judges of a configuration with cache and budget, and close them at the end."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from trustescalate.cascade.batch import must_offer_batches
+from trustescalate.cascade.engines.local import LocalEngine
+from trustescalate.cascade.engines.protocol import Engine
 from trustescalate.cascade.first_batch import FirstBatch
 from trustescalate.cascade.fit_judges import fit_judges
 from trustescalate.cascade.runner import patient
@@ -20,7 +22,7 @@ from trustescalate.judges.cache import Cache, Guarded
 from trustescalate.judges.distilled import FittingRows
 from trustescalate.judges.prompts import Exemplar
 from trustescalate.judges.recall import RecallingJudge
-from trustescalate.judges.registry import NO_ROWS, asked_names, open_judges
+from trustescalate.judges.registry import MODELS, NO_ROWS, asked_names, open_judges
 from trustescalate.records import Channel, Item
 from trustescalate.records.progress import Hooks
 
@@ -34,15 +36,17 @@ BATCHES = f"{FOLDER}/batches"
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How judges are called: budget, cache, live or Batch API.
+    """How judges are called: budget, cache, live or Batch API, and where from.
 
-    `finish_live` sends requests that two batches leave unanswered to the live API.
+    `finish_live` sends requests that two batches leave unanswered to the live API. `engine` reaches the
+    models, by default from this process.
     """
 
     limits: BudgetTable | None = None
     use_cache: bool = True
     batch: bool = False
     finish_live: bool = False
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,10 @@ async def open_panel(
         return deferred.ask(table, endpoint, tariff, live)
 
     backends: list[Backend] = []
+    placed = ExitStack()
     try:
+        models = sum(table.backend in MODELS for table in config.judges)
+        placement = placed.enter_context((asking.engine or LocalEngine()).open(models, hooks.notice))
         judges, backends = open_judges(
             config,
             exemplars,
@@ -126,6 +133,7 @@ async def open_panel(
             channels=channels,
             rows=rows,
             functions=hooks.functions,
+            placement=placement,
         )
         opened = {judge.name: judge for judge in judges}
         judges = [_recalling(config, judge, cache, served.get(judge.name)) for judge in judges]
@@ -143,6 +151,7 @@ async def open_panel(
             close = getattr(backend, "close", None)
             if close is not None:
                 await close()
+        placed.close()
         if cache.failed is not None:
             hooks.notice(f"{cache.failed.message}; the last answers are not in it")
         cache.close()

@@ -10,17 +10,20 @@ from trustescalate.cli.app import app, command
 from trustescalate.cli.console import clean, print_json, print_page, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
+    Address,
     AsJson,
     Batch,
     BudgetCalls,
     BudgetUsd,
     ConfigPath,
     DryRun,
+    Engine,
     FinishLive,
     Overrides,
     batch_flags,
     budget_of,
     command_line,
+    engine_flags,
     level,
     must_stand_alone,
     open_project,
@@ -115,11 +118,14 @@ def calibrate(
     budget_calls: BudgetCalls = None,
     batch: Batch = False,
     finish_live: FinishLive = False,
+    engine: Engine = "local",
+    address: Address = None,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
     """Test the cascade on labelled rows and write a certificate. Exit 3: no certificate, with the reason."""
     from trustescalate.analysis.calibration_report import calibration_report
+    from trustescalate.cascade.engines.protocol import engine_of
     from trustescalate.data.dataset import load_dataset
     from trustescalate.errors import EXIT_NOT_MEASURABLE
     from trustescalate.records.criteria import BY_CRITERION
@@ -127,7 +133,8 @@ def calibrate(
     from trustescalate.report.attainable import attainable_lines, completed
     from trustescalate.report.failed_votes import failed_votes_lines
 
-    flags = batch_flags(batch, finish_live)
+    flags = [*batch_flags(batch, finish_live), *engine_flags(engine, address)]
+    reached = engine_of(engine, address)
     with progress() as update:
         project = open_project(config, overrides, update)
         limits = budget_of(project, budget_usd, budget_calls)
@@ -137,7 +144,8 @@ def calibrate(
             show(wait(estimate_calibration(project.config, limits, batch=batch)), json=json)
             return
         with resumable(lambda: command_line("calibrate", config, overrides, *flags)):
-            certificate = wait(project.calibrate(limits, batch=batch, finish_live=finish_live))
+            work = project.calibrate(limits, batch=batch, finish_live=finish_live, engine=reached)
+            certificate = wait(work)
     if json:
         print_json(to_python(certificate))
     else:

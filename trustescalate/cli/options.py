@@ -37,6 +37,16 @@ FinishLive = Annotated[
     bool,
     typer.Option("--finish-live", help="With --batch: send what the batch left unanswered to the live API."),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="ENGINE", help="Reach the models from this process, or by Ray: local, ray."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help='With --engine ray: use this cluster, "host:port" or auto.'),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Estimate calls, tokens, cost and time; make no model calls.")
 ]
@@ -165,6 +175,12 @@ def resumable(resume: Callable[[], list[str]]) -> Iterator[None]:
     except (BudgetReached, ProviderError) as error:
         error.hint = f"{error.hint}; then resume with `{shlex.join(resume())}`"
         raise
+
+
+def engine_flags(engine: str, address: str | None) -> list[str]:
+    """Return the engine options of a command line."""
+    named = [] if address is None else ["--address", address]
+    return named if engine == "local" else ["--engine", engine, *named]
 
 
 def batch_flags(batch: bool, finish_live: bool) -> list[str]:

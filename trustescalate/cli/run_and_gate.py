@@ -12,18 +12,21 @@ from trustescalate.cli.app import Command, app, command
 from trustescalate.cli.console import clean, print_gate, print_json, print_page, progress, say, show
 from trustescalate.cli.options import (
     CONFIG,
+    Address,
     AsJson,
     Batch,
     BudgetCalls,
     BudgetUsd,
     ConfigPath,
     DryRun,
+    Engine,
     FinishLive,
     Overrides,
     RunId,
     batch_flags,
     budget_of,
     command_line,
+    engine_flags,
     level,
     levels,
     open_project,
@@ -97,6 +100,8 @@ def run(
     ] = False,
     batch: Batch = False,
     finish_live: FinishLive = False,
+    engine: Engine = "local",
+    address: Address = None,
     uncertified: Annotated[
         bool,
         typer.Option("--uncertified", help="Use no certificate: judge all items and release nothing."),
@@ -120,6 +125,7 @@ def run(
     json: AsJson = False,
 ) -> None:
     """Send unlabelled items through the certified cascade. Every vote is recorded; a run can be resumed."""
+    from trustescalate.cascade.engines.protocol import engine_of
     from trustescalate.records.jsonl import to_python
     from trustescalate.report.document import build
     from trustescalate.report.follow import with_next
@@ -137,11 +143,12 @@ def run(
     with progress() as update:
         try:
             flags = [*(["--no-cache"] if no_cache else []), *batch_flags(batch, finish_live)]
-            flags += [] if otel is None else ["--otel", otel]
+            flags += [*engine_flags(engine, address), *([] if otel is None else ["--otel", otel])]
             flags += [] if shard is None else ["--shard", shard]
             without = ["--uncertified"] if uncertified else []
             without += [word for text in threshold or () for word in ("--threshold", text)]
             started += [*flags, *without, *([] if items is None else ["--items", str(items)])]
+            reached = engine_of(engine, address)
             project = open_project(config, overrides, update)
         except UsageError as error:
             if not dry_run:
@@ -178,6 +185,7 @@ def run(
                     use_cache=not no_cache,
                     batch=batch,
                     finish_live=finish_live,
+                    engine=reached,
                     uncertified=uncertified,
                     thresholds=named,
                     command=started,

@@ -173,13 +173,17 @@ def _form(request: Request) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of one attempt: an HTTP answer, or the reason why there is none, with words (`why`)."""
+    """The outcome of one attempt: an HTTP answer, or the reason why there is none, with words (`why`).
+
+    `lost`: what sent the call ended, so it is sent again at once, which is no further attempt.
+    """
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
     failed: str | None = None
     why: str = ""
+    lost: bool = False
 
     @property
     def served(self) -> bool:

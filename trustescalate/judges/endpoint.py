@@ -17,13 +17,15 @@ from trustescalate.judges.budget import admission
 from trustescalate.judges.completions import UNSUPPORTED, Answer, backoff, pause_until_reset, served_by
 from trustescalate.judges.rate_limits import Lanes, Pace, Ticket, Turns
 from trustescalate.judges.refusals import LONGEST_SENTENCE, parsed, status_within
-from trustescalate.judges.transport import Auth, Call, Route, http_route
+from trustescalate.judges.transport import Auth, Call, Connect, Route, Transport, http_route
 from trustescalate.records import Reply, Token, Usage
 
 BAD_REPLY_ATTEMPTS = 3
 """An unreadable answer may be billed, so it is retried less often."""
 LONGEST_PAUSE = 60.0
 """Limits are per minute; after a longer wait is announced, the next attempt is made at this time."""
+MOST_LOST = 5
+"""How often a call is sent again because its way to the endpoint ended, and not the call."""
 ONE_MODEL = "the addresses of a judge must serve one model: make two judges of them, or leave one out"
 T = TypeVar("T")
 Read = Callable[[bytes], tuple[T, int] | None]
@@ -37,9 +39,9 @@ class Endpoint:
     waits for a retry takes no slot. Endpoints with the same `lanes` share the limit of an address and key. No
     minute has more than `requests_per_minute` and `tokens_per_minute`, over all addresses. `timeout` bounds
     one attempt and `give_up_after` all attempts with the waits between them, in seconds; time spent queueing
-    for a slot does not count. `auth` gives the headers of the key, and `routes` replace HTTP. `rng` draws the
-    jitter of the waits and nothing else. `notice` receives what the server says to the first request that
-    fails for good, and which address is set aside.
+    for a slot does not count. `auth` gives the headers of the key, `routes` replace HTTP, and `place` opens
+    their transports, here or elsewhere. `rng` draws the jitter of the waits and nothing else. `notice`
+    receives what the server says to the first request that fails for good, and which address is set aside.
 
     A request goes to the least busy address. One that is left unanswered there goes at once to the next: an
     attempt is a round of the addresses that are not set aside, and the time of its last one counts. Replies
@@ -66,6 +68,7 @@ class Endpoint:
         notice: Callable[[str], None] = lambda _: None,
         auth: Auth | None = None,
         routes: Sequence[Route] = (),
+        place: Callable[[Connect], Transport] = lambda connect: connect(),
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -75,6 +78,7 @@ class Endpoint:
             http_route(model, url, api_key_env, concurrency=concurrency, auth=auth)
             for url in addresses_of(base_url)
         )
+        self._transports = [place(route.connect) for route in self._routes]
         self._secrets = tuple(dict.fromkeys(key for route in self._routes for key in route.secrets))
         self._several = len(self._routes) > 1
         self.name = f"{model} at {', '.join(route.place for route in self._routes)}"
@@ -90,8 +94,8 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        for route in self._routes:
-            await route.transport.close()
+        for transport in self._transports:
+            await transport.close()
 
     async def exchange(
         self, call: Call, read: Read[T], look: Callable[[], Awaitable[T | None]] | None = None
@@ -101,7 +105,7 @@ class Endpoint:
         Before each further attempt `look` may return the result of an earlier one whose answer was lost.
         Raises `ProviderError` for permanent errors (key, address, quota), and from then on always.
         """
-        spent, bad_replies, attempt = 0.0, 0, 0
+        spent, bad_replies, attempt, lost = 0.0, 0, 0, 0
         failed: dict[int, Answer] = {}
         while True:
             value, answer, seconds, place = await self._attempt(
@@ -109,6 +113,9 @@ class Endpoint:
             )
             if value is not None:
                 return value, answer
+            if answer.lost and lost < MOST_LOST:
+                lost += 1
+                continue
             if call.learn(answer):
                 continue
             if not answer.served:
@@ -191,13 +198,13 @@ class Endpoint:
         ticket = await self._start(call, failed)
         try:
             began = self._clock()
-            answer = await self._routes[ticket.place].transport.send(call, seconds)
+            answer = await self._transports[ticket.place].send(call, seconds)
             value, used = (read(answer.content) if answer.served else None) or (None, 0)
             if answer.served and value is None:  # an error may come as a success
                 answer = replace(answer, status=status_within(answer.content) or answer.status)
-            crowded = answer.crowded
+            crowded = None if answer.lost else answer.crowded
             self._turns.pause(ticket, min(pause_until_reset(answer.headers), LONGEST_PAUSE))
-            if self._several:
+            if self._several and not answer.lost:
                 self._report(ticket, value, answer)
             return value, answer, self._clock() - began, ticket.place
         finally:

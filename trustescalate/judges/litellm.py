@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import openai
@@ -117,9 +118,9 @@ def litellm_route(model: str, base_url: str | None, api_key_env: str | None) -> 
     key_at = key_place(key_name) if key else f"the credentials that LiteLLM finds for {provider}"
     known = PROVIDERS.get(provider)
     place = public_url(base_url) if base_url else known.host if known else f"LiteLLM's provider {provider}"
-    transport = LiteLLMTransport(model, base_url, key, place)
+    connect = partial(LiteLLMTransport, model, base_url, key, place)
     at = f"base_url = {place!r}" if base_url else "the variables of its provider"
-    return Route(place, f"{provider} {place}", key_at, key, secrets(key), transport, at)
+    return Route(place, f"{provider} {place}", key_at, key, secrets(key), connect, at)
 
 
 def find_key(model: str, base_url: str | None, api_key_env: str | None) -> tuple[str, str]:

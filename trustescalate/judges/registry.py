@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,6 +38,7 @@ from trustescalate.judges.base import (
 from trustescalate.judges.decisions import DecisionJudge, decision_request
 from trustescalate.judges.distilled import FittingRows, UnfittedJudge
 from trustescalate.judges.functions import Function, FunctionJudge
+from trustescalate.judges.placement import HERE, Notice, Placement
 from trustescalate.judges.prompts import Asking, Exemplar, conversation, orders, prefix, symbols
 from trustescalate.judges.rate_limits import Lanes
 from trustescalate.judges.replay import ReplayJudge, load_votes
@@ -60,6 +62,9 @@ BACKENDS: Mapping[str, str] = {
     "vllm": "trustescalate.judges.vllm:VLLMBackend",
 }
 """Imported on use. `replay` and `classical` are judges, no backends; `reward` is a `Scorer`."""
+
+MODELS = frozenset({"local", "reward", "vllm"})
+"""Backends that hold a model in memory, and so are opened where an engine places them."""
 
 PLUGINS = "trustescalate.backends"
 JUDGING = 3
@@ -88,12 +93,14 @@ def open_judges(
     opened: Opened | None = None,
     rows: FittingRows = NO_ROWS,
     functions: Mapping[str, Function] | None = None,
+    placement: Placement = HERE,
 ) -> tuple[list[Judge], list[Backend]]:
     """The judges of a configuration, cheapest first, and the backends to be closed when done.
 
     `channels` fixes the channels of a certificate's judges. `opened` replaces `open_backend`: a dry run uses
     simulated models. `rows` are the fitting rows of classical judges; those with `fit_on = "last_judge"` are
-    left for `fit_judges`. `functions` replace those that tables name, by judge.
+    left for `fit_judges`. `functions` replace those that tables name, by judge. `placement` says where models
+    are reached.
     """
     judges: list[Judge] = []
     backends: list[Backend] = []
@@ -106,7 +113,8 @@ def open_judges(
             judges.append(_classical(config, table, rows))
             continue
         if opened is None:
-            backend = open_backend(table, notice, config.folder, (functions or {}).get(table.name), lanes)
+            function = (functions or {}).get(table.name)
+            backend = open_backend(table, notice, config.folder, function, lanes, placement)
         else:
             backend = opened(table, notice)
         backends.append(backend)
@@ -255,29 +263,54 @@ def open_backend(
     folder: Path = Path(),
     function: Function | None = None,
     lanes: Lanes | None = None,
+    placement: Placement = HERE,
 ) -> Backend:
     """Import and build the backend of a judge's table. User modules are in `folder`.
 
-    Backends with the same `lanes` share rate limits.
+    Backends with the same `lanes` share rate limits. `placement` says where models are reached.
     """
     kind, arguments = table.backend, table.model_dump(exclude=NOT_AN_ARGUMENT)
+    if kind in MODELS:
+        return placement.model(table.name, partial(_load, table.name, kind, arguments), notice, _gpus(table))
+    factory = _factory(kind)
     if isinstance(table, PluginJudge):
-        factory, arguments = _plugin(kind), dict(table.options)
-    else:
-        module, _, name = BACKENDS[kind].partition(":")
-        factory = getattr(import_module(module), name)
-    if kind == "local" or isinstance(table, EndpointTable):
-        arguments["notice"] = notice
+        arguments = dict(table.options)
     if kind == "callable":
         arguments |= {"folder": folder} if function is None else {"function": function}
     if isinstance(table, EndpointTable):
-        arguments["lanes"] = lanes
-    try:
-        built = factory(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"judge {table.name!r}: {error}", "fix its options") from error
-    backend: Backend = ScoringBackend(built) if isinstance(table, RewardTable) else built
+        arguments |= {"notice": notice, "lanes": lanes, "place": placement.transport}
+    backend: Backend = _built(table.name, factory, arguments)
     return backend
+
+
+def _load(name: str, kind: str, arguments: Mapping[str, Any], notice: Notice) -> Backend:
+    """Load the model of a judge."""
+    more = {"notice": notice} if kind == "local" else {}
+    built = _built(name, _factory(kind), {**arguments, **more})
+    backend: Backend = ScoringBackend(built) if kind == "reward" else built
+    return backend
+
+
+def _gpus(table: AskedTable) -> int | None:
+    """The GPUs that a judge's model fills, where there are any; None for all those of a machine."""
+    spread = getattr(table, "device", "") == "spread"
+    return None if spread else getattr(table, "tensor_parallel_size", 1)
+
+
+def _factory(kind: str) -> Callable[..., Any]:
+    if kind not in BACKENDS:
+        return _plugin(kind)
+    module, _, name = BACKENDS[kind].partition(":")
+    factory: Callable[..., Any] = getattr(import_module(module), name)
+    return factory
+
+
+def _built(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """What a factory builds. Raises ConfigError for arguments that it does not take."""
+    try:
+        return factory(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"judge {name!r}: {error}", "fix its options") from error
 
 
 def fingerprint(

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -78,11 +79,16 @@ class Transport(Protocol):
         ...
 
 
+Connect = Callable[[], Transport]
+"""Opens a transport. It can be pickled, so that it may be called in another process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A way to a model. `place` is shown, `address` separates the limits of endpoints with the same key.
 
     `key_at` says where the key is, for hints, and `at` where the address is; `secrets` appear in no text.
+    `connect` opens what sends the calls.
     """
 
     place: str
@@ -90,7 +96,7 @@ class Route:
     key_at: str
     key: str
     secrets: tuple[str, ...]
-    transport: Transport
+    connect: Connect
     at: str
 
 
@@ -110,14 +116,14 @@ def http_route(
     at_home = f"{place}/".startswith("https://api.openai.com/")
     key_name = api_key_env or (OPENAI_KEY if at_home else "")
     key = read_key(key_name, model)
-    http = _http_client(concurrency)
-    client = openai.AsyncOpenAI(api_key=key, base_url=base_url or OPENAI_URL, http_client=http)
+    unused = _http.AsyncClient(transport=_http.AsyncBaseTransport(), trust_env=False)
+    client = openai.AsyncOpenAI(api_key=key, base_url=base_url or OPENAI_URL, http_client=unused)
     base = f"{client.base_url}".rstrip("/")
     headers = _headers(client, at_home=at_home)
     if auth is not None:
         headers = {name: value for name, value in headers.items() if name != "authorization"} | {**auth(key)}
-    transport = HttpTransport(http, base, headers, place)
-    return Route(place, base, key_place(key_name), key, (key,), transport, f"base_url = {place!r}")
+    connect = partial(HttpTransport, base, headers, place, concurrency)
+    return Route(place, base, key_place(key_name), key, (key,), connect, f"base_url = {place!r}")
 
 
 def key_place(name: str) -> str:
@@ -126,10 +132,10 @@ def key_place(name: str) -> str:
 
 
 class HttpTransport:
-    """Calls to paths under a base address; redirections are not followed."""
+    """Calls to paths under a base address, over so many connections; redirections are not followed."""
 
-    def __init__(self, http: Any, base: str, headers: Mapping[str, str], place: str) -> None:
-        self._http, self._base, self._headers, self._place = http, base, headers, place
+    def __init__(self, base: str, headers: Mapping[str, str], place: str, connections: int) -> None:
+        self._http, self._base, self._headers, self._place = _http_client(connections), base, headers, place
 
     async def close(self) -> None:
         """Close the connections."""
@@ -204,8 +210,8 @@ async def _unpacked(response: Any) -> AsyncGenerator[bytes, None]:
             packed = unpack.unconsumed_tail
 
 
-def _http_client(concurrency: int) -> Any:
-    limits = _http.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+def _http_client(connections: int) -> Any:
+    limits = _http.Limits(max_connections=connections, max_keepalive_connections=connections)
     try:
         return openai.DefaultAioHttpClient(limits=limits)
     except RuntimeError:  # without openai[aiohttp] the default transport is slower

@@ -195,8 +195,7 @@ class Project:
     ) -> AsyncIterator[CertifiedCascade]:
         """Open the certified cascade, to judge single items inside another program.
 
-        `async with project.cascade() as cascade: decision = await cascade.decide(item)`. It is as `run`, and
-        raises UsageError for a claim about a whole batch or run.
+        Decides as `run` does. Raises UsageError for a claim about a whole batch or run.
         """
         async with open_cascade(self.config, self.hooks, Asking(budget, use_cache=use_cache)) as cascade:
             yield cascade
@@ -219,7 +218,8 @@ class Project:
 
     def load_run(self, run_id: str | None = None) -> Run:
         """Load a run, by default the latest, with human labels of its items and estimates from them."""
-        return self._load(find_run(self.config.folder, run_id or "latest"), load_dataset(self.config))
+        data = load_dataset(self.config)
+        return self._load(find_run(self.config.folder, "latest" if run_id is None else run_id), data)
 
     def _load(self, folder: RunFolder, data: Dataset, baseline: str | None = None) -> Run:
         must_be_whole(folder.header)

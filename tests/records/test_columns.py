@@ -105,3 +105,5 @@ def test_picked_rows_are_those_of_their_places() -> None:
     assert picked == ("e", "a", "a")
     assert picked[1:] == ("a", "a")
     assert repr(picked) == "<Picked: 3>"
+    assert picked.__add__(["f"]) == ("e", "a", "a", "f")
+    assert picked.__radd__(("f",)) == ("f", "e", "a", "a")

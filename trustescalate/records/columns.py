@@ -53,6 +53,12 @@ class Lazy(Sequence[T], Generic[T]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __add__(self, more: Sequence[T]) -> tuple[T, ...]:
+        return (*self, *more)
+
+    def __radd__(self, before: Sequence[T]) -> tuple[T, ...]:
+        return (*before, *self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return tuple, (tuple(self),)  # a copy is whole, and needs no file
 

@@ -102,11 +102,11 @@ def commands(folder: Path, number: int) -> dict[str, int]:
 
 
 def test_the_peak_of_a_command_hardly_depends_on_the_number_of_items(tmp_path: Path) -> None:
-    """Python's own objects of 200 and of 800 items; each item's texts and votes are some 3,000 bytes.
+    """Python's own objects of 100 and of 400 items; each item's texts and votes are some 3,000 bytes.
 
     `check` compares texts of up to 20,000 items with one another, and is flat beyond them.
     """
     commands(tmp_path / "imported", 50)  # what is imported and computed once
-    few, many = (commands(tmp_path / str(number), number) for number in (200, 800))
-    grown = {words: (many[words] - few[words]) / 600 for words in few}
+    few, many = (commands(tmp_path / str(number), number) for number in (100, 400))
+    grown = {words: (many[words] - few[words]) / 300 for words in few}
     assert max(grown.values()) < 500, f"bytes for each further item: {grown}"

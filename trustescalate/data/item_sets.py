@@ -26,6 +26,13 @@ class Chosen(Collection[str]):
             mask[place] = True
         return cls(items, mask)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Collection) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __contains__(self, item_id: object) -> bool:
         place = self._places.get(item_id)  # type: ignore[call-overload]
         return place is not None and bool(self.mask[place])

@@ -109,7 +109,7 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     human = {
         here[item_id]: better[label]
         for item_id, label in known.items()
-        if label in better and longer[here[item_id]]
+        if label in better and item_id in here and longer[here[item_id]]
     }
     rows = []
     for judge in thresholds(run.header.certificate):

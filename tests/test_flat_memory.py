@@ -1,10 +1,9 @@
-"""A run takes no more memory for more items, and columns in files change no result (`benchmarks.million`)."""
+"""Columns in files change no result; `benchmarks.million` measures the memory that they save."""
 
 import asyncio
 import re
 import shutil
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,40 +72,3 @@ def test_replayed_votes_stay_on_disk_and_answer_as_if_they_were_loaded(project: 
     for judge in judges.values():
         assert isinstance(judge.judgments, StoredVotes)
         assert [row.item_id for row in judge.judgments[:2]] == ["item-0000000", "item-0000001"]
-
-
-def peak(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def commands(folder: Path, number: int) -> dict[str, int]:
-    """The peaks of commands on a project of so many items."""
-    make(folder, number)
-    config, count, peaks = folder / "trustescalate.toml", iter(range(9)), {}
-    asyncio.run(Project.open(config).calibrate())
-
-    def done(*words: object) -> None:
-        target = ["--to", folder / f"out{next(count)}.csv"] if "export" in words else []
-        ended = cli(*words, *target, "--config", config)
-        assert ended.exit_code in (0, 3), ended.output
-
-    with in_files():
-        for words in (["run"], ["gate"], ["export", "--as", "csv"]):
-            peaks[" ".join(words)] = peak(lambda words=words: done(*words))
-    return peaks
-
-
-def test_the_peak_of_a_command_hardly_depends_on_the_number_of_items(tmp_path: Path) -> None:
-    """Python's own objects of 100 and of 400 items; each item's texts and votes are some 3,000 bytes.
-
-    `check` compares texts of up to 20,000 items with one another, and is flat beyond them.
-    """
-    commands(tmp_path / "imported", 50)  # what is imported and computed once
-    few, many = (commands(tmp_path / str(number), number) for number in (100, 400))
-    grown = {words: (many[words] - few[words]) / 300 for words in few}
-    assert max(grown.values()) < 500, f"bytes for each further item: {grown}"

@@ -16,7 +16,7 @@ from trustescalate.records import Message, Reply, Request
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.support.tiny_models import TEMPLATE, save_model  # noqa: E402
+from tests.support.tiny_models import TEMPLATE, save_model, save_sure_model  # noqa: E402
 from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -81,18 +81,9 @@ def test_the_probabilities_are_those_of_a_plain_softmax(chat: Path) -> None:
 
 def test_the_reader_sees_the_mass_of_every_spelling(chat: Path, tmp_path: Path) -> None:
     """A model that is made sure of itself is read as the sum over its whole vocabulary."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(chat)
-    model = transformers.AutoModelForCausalLM.from_pretrained(chat)
     prompt = "<|user|>?<|end|><|assistant|>"
     logits = {"A": 9.0, " A": 8.5, "B": 8.6, " B": 7.0, "t": 7.5, "b": 5.0, "a": -9.0}
-    with torch.no_grad():
-        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        hidden = model.model(ids).last_hidden_state[0, -1]
-        for i in range(len(tokenizer)):
-            if tokenizer.decode([i]) in logits:
-                model.lm_head.weight[i] = hidden / hidden.norm() ** 2 * logits[tokenizer.decode([i])]
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_sure_model(chat, prompt, logits, tmp_path)
     (reply,) = answer(tmp_path, ask((Message("user", "?"),)))
     probs = naive(tmp_path, prompt).probs
     spelled = [

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tests.support import vllm_stand_in  # noqa: E402
-from tests.support.tiny_models import TEMPLATE, save_model, save_speaking_model  # noqa: E402
+from tests.support.tiny_models import TEMPLATE, save_model, save_speaking_model, save_sure_model  # noqa: E402
 from trustescalate.judges.local.backend import LocalBackend  # noqa: E402
 from trustescalate.judges.vllm import READ, VLLMBackend  # noqa: E402
 
@@ -76,18 +76,9 @@ def test_the_probabilities_are_those_of_a_local_model(chat: Path) -> None:
 
 
 def test_a_verdict_is_the_mass_of_every_spelling(chat: Path, tmp_path: Path) -> None:
-    model = transformers.AutoModelForCausalLM.from_pretrained(chat)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(chat)
     logits = {"A": 9.0, " A": 8.5, "B": 8.6, " B": 7.0, "t": 7.5, "b": 5.0}
     prompt = f"<|system|>{TALK[0].content}<|end|><|user|>?<|end|><|assistant|>"
-    with torch.no_grad():
-        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        hidden = model.model(ids).last_hidden_state[0, -1]
-        for i in range(len(tokenizer)):
-            if tokenizer.decode([i]) in logits:
-                model.lm_head.weight[i] = hidden / hidden.norm() ** 2 * logits[tokenizer.decode([i])]
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_sure_model(chat, prompt, logits, tmp_path)
     (here,) = answer(VLLMBackend, tmp_path, [ask("?")])
     (there,) = answer(LocalBackend, tmp_path, [ask("?")], device="cpu")
     assert read_verdict(here, ABT).probs == pytest.approx(read_verdict(there, ABT).probs, abs=1e-4)

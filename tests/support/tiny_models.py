@@ -1,5 +1,6 @@
 """Tiny models of random weights, and a tokenizer trained on the spot."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,17 @@ def save_speaking_model(folder: Path, context: int = 4096) -> Path:
             head[words[name], -1] = 9.0
     model.save_pretrained(folder)
     return folder
+
+
+def save_sure_model(chat: Path, prompt: str, logits: Mapping[str, float], folder: Path) -> None:
+    """Save a model of `chat` in a folder, made so that after this prompt these texts have these logits."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat)
+    model = transformers.AutoModelForCausalLM.from_pretrained(chat)
+    with torch.no_grad():
+        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        hidden = model.model(ids).last_hidden_state[0, -1]
+        for i in range(len(tokenizer)):
+            if tokenizer.decode([i]) in logits:
+                model.lm_head.weight[i] = hidden / hidden.norm() ** 2 * logits[tokenizer.decode([i])]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -16,7 +16,7 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
-from trustescalate.data.item_sets import Chosen, mask_of
+from trustescalate.data.item_sets import mask_of
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Item, Label, Run, TaskKind
 from trustescalate.records.columns import Column
@@ -146,21 +146,17 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     label = np.full(len(ids), np.nan)
     for item_id, value in human.items():
         label[places[item_id]] = value
-
-    def among(chosen: Collection[str]) -> BoolArray:
-        return Chosen.of(run.items, (places[item_id] for item_id in chosen if item_id in places)).mask
-
     expected = np.full(len(ids), np.mean(ends)) if batch is not None else _expected(run, values, -1, ends)
     deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
     first = _expected(run, values, 0, ends) if deep else expected
     verdicts, failure, why = _verdicts(run, data, level, label)
     estimate, noted = _estimates(run, label, expected), {note.item_id for note in notes}
-    skips = np.isnan(label) & among(noted)
+    skips = np.isnan(label) & mask_of(noted, run.items)
     label = np.where(skips, (ends[0] + ends[1]) / 2, label)
     if batch is None and _some_changed(run, data):
         apart |= noted  # of the others only these are known, and nothing of those that changed
-    sure = among(apart) & ~np.isnan(label)
-    drawn = among(by_draw) & ~np.isnan(label) & ~sure
+    sure = mask_of(apart, run.items) & ~np.isnan(label)
+    drawn = mask_of(by_draw, run.items) & ~np.isnan(label) & ~sure
     labels = ItemLabels(
         items=run.items,
         # The rows of a batch were drawn item by item: no matter which of them are alike.

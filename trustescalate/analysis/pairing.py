@@ -6,8 +6,9 @@ from trustescalate.data.item_sets import Chosen
 from trustescalate.errors import UsageError
 from trustescalate.records import Item, Run
 from trustescalate.records.columns import Codes, Column, Lazy, Picked, Places
-from trustescalate.records.item_columns import ids_of, places_of
+from trustescalate.records.item_columns import ids_of
 from trustescalate.records.item_fields import value_of
+from trustescalate.records.stored import placed_decisions
 
 
 class Pairs(Lazy[tuple[Item, Item]]):
@@ -50,15 +51,14 @@ def match_items(first: Run, second: Run, by: str | None = None, *, judged: bool 
 
 def _by_key(run: Run, by: str | None, judged: bool) -> Mapping[str, int]:
     """The place of the item of each key."""
-    taken = Chosen.of(run.items, (places_of(run.items)[row.item_id] for row in run.decisions if row.trail))
-    if by is None:
-        keys: Sequence[str | None] = ids_of(run.items)
-    else:
-        keys = Codes(value_of(item, by) for item in run.items)
-    rows = Column("I", (k for k, key in enumerate(keys) if key is not None and (not judged or taken.mask[k])))
+    ids = ids_of(run.items)
+    keys: Sequence[str | None] = ids if by is None else Codes(value_of(item, by) for item in run.items)
+    rows = Column("I", (place for place, key in enumerate(keys) if key is not None))
+    if judged:
+        taken = Chosen.of(run.items, (place for place, row in placed_decisions(run) if row.trail))
+        rows = Column("I", (place for place in rows if taken.mask[place]))
     places = Places(Picked(keys, rows))  # type: ignore[arg-type]
     for again, before in places.repeated():
-        ids = ids_of(run.items)
         raise UsageError(
             f"run {run.header.id}: {ids[rows[before]]!r} and {ids[rows[again]]!r} both have {by} "
             f"{keys[rows[again]]!r}",

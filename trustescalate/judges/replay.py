@@ -147,10 +147,10 @@ def load_votes(
     problems = unread + problems
     if not chosen and not problems:
         problems.append(f"{path}: holds no judgment of {name!r}; name the recorded judge by `of`")
-    for place, before in () if lines is None else Places(known.ids).repeated():
-        assert lines is not None
-        at, first = lines.number(chosen[place]), lines.number(chosen[before])
-        problems.append(f"{path}:{at}: item {known.ids[place]!r} was already judged on line {first}")
+    if lines is not None:
+        for place, before in Places(known.ids).repeated():
+            at, first = lines.number(chosen[place]), lines.number(chosen[before])
+            problems.append(f"{path}:{at}: item {known.ids[place]!r} was already judged on line {first}")
     if len(marks) > 1:
         problems.append(f"{path}: {name!r} has judgments of different fingerprints, so of different judges")
     if problems or lines is None:

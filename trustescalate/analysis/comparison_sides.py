@@ -45,7 +45,7 @@ def _judge_table(runs: Runs, differ: set[str]) -> Table:
     rows = []
     for run, name in zip(runs, NAMES, strict=True):
         for seal in run.header.certificate.judges:
-            asked = sum(1 for _ in run_figures.steps(run, seal.judge))
+            asked = sum(number for _, number in run_figures.steps(run, seal.judge))
             figure, limits = uncertified.judge_agreement(run, seal.judge) if asked else (missing(""), None)
             votes = count_votes(run.judgments).of(seal.judge)
             cells = (

@@ -16,12 +16,13 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.calibration.run_errors import run_errors
 from trustescalate.data.dataset import Dataset
-from trustescalate.data.item_sets import mask_of
+from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Item, Label, Run, TaskKind
 from trustescalate.records.columns import Column
+from trustescalate.records.decisions import alike, placed_decisions
 from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
-from trustescalate.records.stored import placed_decisions, take_items
+from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target
@@ -147,7 +148,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     for item_id, value in human.items():
         label[places[item_id]] = value
     expected = np.full(len(ids), np.mean(ends)) if batch is not None else _expected(run, values, -1, ends)
-    deep = batch is None and any(len(row.trail) > 1 for row in run.decisions)
+    deep = batch is None and any(len(row.trail) > 1 for row, _ in alike(run.decisions))
     first = _expected(run, values, 0, ends) if deep else expected
     verdicts, failure, why = _verdicts(run, data, level, label)
     estimate, noted = _estimates(run, label, expected), {note.item_id for note in notes}
@@ -288,7 +289,8 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
             "people rate some items differently, and verdicts agree with the majority's grade only",
         )
     if batch is not None and certificate.status == "certified":
-        released: Collection[str] = {row.item_id for row in run.decisions if row.judge is not None}
+        by_judges = (place for place, row in placed_decisions(run) if row.judge is not None)
+        released: Collection[str] = Chosen.of(run.items, by_judges)
         accepted = 0 if certificate.chosen is None else certificate.tests[certificate.chosen].accepted
         limit, failure = int(errors_allowed(accepted, certificate.alpha)), certificate.delta
     else:
@@ -298,14 +300,14 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
             return None, 0.0, why
         released = run.independent
     lost = losses(task, policy, data.notes_on(run.items, data.annotated))
-    used, counted = 0.0, mask_of(released, run.items)
+    used, counted, ids = 0.0, mask_of(released, run.items), ids_of(run.items)
     bottom, top = np.full(len(label), low), np.full(len(label), high)
     fall, rise = np.zeros((2, len(label)))
     for k, row in placed_decisions(run):
         if not counted[k] or row.judge is None or row.label is None:
             continue
         if not np.isnan(label[k]):
-            used += lost.get(row.item_id, {}).get(row.label, 0.0)
+            used += lost.get(ids[k], {}).get(row.label, 0.0)
             continue
         bottom[k] = max(low, values[row.label] - task.tolerance)
         top[k] = min(high, values[row.label] + task.tolerance)

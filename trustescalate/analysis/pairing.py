@@ -6,9 +6,9 @@ from trustescalate.data.item_sets import Chosen
 from trustescalate.errors import UsageError
 from trustescalate.records import Item, Run
 from trustescalate.records.columns import Codes, Column, Lazy, Picked, Places
+from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.item_columns import ids_of
 from trustescalate.records.item_fields import value_of
-from trustescalate.records.stored import placed_decisions
 
 
 class Pairs(Lazy[tuple[Item, Item]]):

@@ -9,10 +9,11 @@ import numpy as np
 from trustescalate.calibration.protocol import Judged
 from trustescalate.calibration.scoring import Scorer, stack_of
 from trustescalate.calibration.votes import vote_array
-from trustescalate.data.item_sets import Chosen, Numbers
+from trustescalate.data.item_sets import Chosen, Numbers, mask_of
 from trustescalate.records import Certificate, Judgment, Label, Run, Task
+from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.policies import Policy
-from trustescalate.records.stored import placed_decisions, placed_judgments
+from trustescalate.records.stored import placed_judgments
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Votes, stacked_scores
@@ -110,9 +111,8 @@ def predictions(run: Run, values: Mapping[Label, float], tier: int = -1) -> Numb
 
 def fresh_items(run: Run) -> Chosen:
     """The ids of judged items other than those whose labels made the certificate, which count by these."""
-    used = used_rows(run)
-    rows = placed_decisions(run)
-    return Chosen.of(run.items, (place for place, row in rows if row.trail and row.item_id not in used))
+    judged = Chosen.of(run.items, (place for place, row in placed_decisions(run) if row.trail))
+    return Chosen(run.items, judged.mask & ~mask_of(used_rows(run), run.items))
 
 
 def used_rows(run: Run) -> set[str]:

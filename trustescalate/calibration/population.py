@@ -32,9 +32,9 @@ from trustescalate.records import (
     Task,
     TaskKind,
 )
+from trustescalate.records.decisions import alike, placed_decisions
 from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
-from trustescalate.records.stored import placed_decisions
 from trustescalate.stats.bounds import FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
@@ -308,7 +308,7 @@ def not_measurable(run: Run) -> str:
     incomplete = run.header.status != "complete" or len(run.decisions) < run.header.items
     if incomplete or run.uncertified:
         return "the run is not complete" if incomplete else _not_measurable_uncertified(run)
-    unjudged = not all(row.trail for row in run.decisions)
+    unjudged = not all(row.trail for row, _ in alike(run.decisions))
     reasons = (
         (bool(certificate.dropped_ties), TIES),
         (certificate.status == "none" or certificate.n < 2, "nothing is certified"),

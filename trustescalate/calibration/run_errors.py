@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from trustescalate.data.item_sets import mask_of
 from trustescalate.records import Certificate, Run
+from trustescalate.records.decisions import placed_decisions
+from trustescalate.records.item_columns import ids_of
 from trustescalate.records.item_fields import values_of
 from trustescalate.records.policies import certified_groups
-from trustescalate.records.stored import placed_decisions
 
 NO_POLICY = "no policy passed its test"
 
@@ -77,12 +78,12 @@ def _released_by_alpha(run: Run) -> Mapping[float, int]:
     """Count the released verdicts on independent items by the α of their guarantee."""
     certificate, free = run.header.certificate, mask_of(run.independent, run.items)
     rows = placed_decisions(run)
-    released = (row.item_id for place, row in rows if row.judge is not None and free[place])
+    released = (place for place, row in rows if row.judge is not None and free[place])
     if certificate.group_by is None:
-        return Counter(certificate.alpha for _ in released)
+        return {certificate.alpha: sum(1 for _ in released)}
     alphas = {guarantee.value: guarantee.alpha for guarantee in certified_groups(certificate)}
-    values = values_of(run.items, certificate.group_by)
-    return Counter(alphas[values[item_id]] for item_id in released)
+    values, ids = values_of(run.items, certificate.group_by), ids_of(run.items)
+    return Counter(alphas[values[ids[place]]] for place in released)
 
 
 def _limit(certificate: Certificate, guarantees: Mapping[float, int], level: float, shifted: bool) -> int:

@@ -33,9 +33,13 @@ def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
 
 def score_bounds(task: Task, estimator: str, votes: Sequence[Vote], planned: int, tie: float = 0.5) -> Bounds:
     """Limits on the full ensemble's score of one item after the votes so far."""
-    return bounds(estimator, vote_array(task, votes), planned, tie)
+    return bounds(estimator, _vote_rows(task, votes), planned, tie)
 
 
 def vote_array(task: Task, votes: Sequence[Vote]) -> FloatArray:
     """Votes as (k, c) probabilities; a failed vote is a row of zeros."""
-    return np.array([[vote.probs.get(label, 0.0) for label in task.labels] for vote in votes], dtype=float)
+    return np.array(_vote_rows(task, votes), dtype=float)
+
+
+def _vote_rows(task: Task, votes: Sequence[Vote]) -> list[list[float]]:
+    return [[vote.probs.get(label, 0.0) for label in task.labels] for vote in votes]

@@ -55,8 +55,9 @@ from trustescalate.judges.budget import Budget
 from trustescalate.judges.exemplars import exemplars_of
 from trustescalate.judges.fingerprints import judge_inputs
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Run, RunHeader
-from trustescalate.records.columns import Column
+from trustescalate.records.columns import Column, Place
 from trustescalate.records.criteria import count_in_words
+from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.item_columns import items_of, places_of
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.records.progress import Hooks, Progress
@@ -331,8 +332,8 @@ class _Tally:
         self._escalated = self._abstained = self._failed = 0
         self._places, self._decided = places_of(run.items), bytearray(len(run.items))
         self._done = 0
-        for decision in run.decisions:
-            self._count(decision)
+        for place, decision in placed_decisions(run):
+            self._count(place, decision)
         self.judged(count_votes(run.judgments).whole.failed)
 
     def undecided(self, run: Run) -> Sequence[Item]:
@@ -357,11 +358,11 @@ class _Tally:
 
     def add(self, judgments: Sequence[Judgment], decision: Decision) -> None:
         """Count a decision and the votes that it rests on."""
-        self._count(decision)
+        self._count(self._places[decision.item_id], decision)
         self.judged(sum(judgment.failed for judgment in judgments))
 
-    def _count(self, decision: Decision) -> None:
-        self._decided[self._places[decision.item_id]] = True
+    def _count(self, place: Place, decision: Decision) -> None:
+        self._decided[place] = True
         self._done += 1
         self._escalated += len(decision.trail) > 1
         self._abstained += decision.label is None and not self._uncertified

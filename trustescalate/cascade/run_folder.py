@@ -28,6 +28,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import DataError, NotMeasurable, UsageError
 from trustescalate.records import Item, Run, RunHeader
 from trustescalate.records.bounded import read_whole
+from trustescalate.records.decisions import decided_places
 from trustescalate.records.item_columns import places_of
 from trustescalate.records.jsonl import (
     ListDigest,
@@ -40,7 +41,6 @@ from trustescalate.records.jsonl import (
 from trustescalate.records.stored import (
     Lines,
     StoredItems,
-    decided_places,
     read_items,
     take_items,
 )

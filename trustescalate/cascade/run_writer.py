@@ -14,8 +14,9 @@ from trustescalate.errors import UsageError
 from trustescalate.records import Decision, Judgment, Run
 from trustescalate.records.appending import append, lock
 from trustescalate.records.columns import Column, Picked
+from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.failures import may_be_answered
-from trustescalate.records.item_columns import places_of
+from trustescalate.records.item_columns import ids_of, places_of
 from trustescalate.records.jsonl import decode, encode, truncate_torn, write_rows
 from trustescalate.records.stored import Lines, Stored, judgments_of
 
@@ -148,9 +149,10 @@ def to_ask_again(run: Run) -> frozenset[str]:
     """
     if run.header.certificate.batch is not None:
         return frozenset()
+    ids = ids_of(run.items)
     return frozenset(
-        row.item_id
-        for row in run.decisions
+        ids[place]
+        for place, row in placed_decisions(run)
         if row.label is None
         and not (row.trail and row.trail[-1].accepted)
         and any(may_be_answered(failure) for step in row.trail for failure in step.failures)

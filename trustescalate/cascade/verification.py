@@ -23,9 +23,10 @@ from trustescalate.errors import DataError
 from trustescalate.judges.base import are_probabilities
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Usage, Vote
 from trustescalate.records.columns import Column
+from trustescalate.records.decisions import PackedDecisions
 from trustescalate.records.jsonl import decode
 from trustescalate.records.judge_counts import Counts
-from trustescalate.records.stored import Lines, PackedDecisions, StoredItems, StoredJudgments
+from trustescalate.records.stored import Lines, StoredItems, StoredJudgments
 from trustescalate.records.votes import Enough
 
 TOLERANCE = 1e-9

@@ -9,6 +9,7 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Lazy(Sequence[T], Generic[T]):
     def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
         if isinstance(place, slice):
             return tuple(map(self._at, range(len(self))[place]))
-        return self._at(range(len(self))[place])
+        return self._at(place if 0 <= place < len(self) else range(len(self))[place])
 
     def __iter__(self) -> Iterator[T]:
         return map(self._at, range(len(self)))
@@ -192,6 +193,12 @@ class Texts(Lazy[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def __iter__(self) -> Iterator[str]:
+        return (
+            self._bytes.between(start, stop).tobytes().decode("utf-8", SURROGATES)
+            for start, stop in pairwise(self._ends)
+        )
+
     def _at(self, place: Place) -> str:
         start, stop = self._ends.between(place, place + 2)
         return self._bytes.between(start, stop).tobytes().decode("utf-8", SURROGATES)
@@ -228,6 +235,9 @@ class Codes(Lazy[T]):
     def __len__(self) -> int:
         return len(self._codes)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self.known.__getitem__, self._codes)
+
     def _at(self, place: Place) -> T:
         value: T = self.known[self._codes[place]]
         return value
@@ -243,6 +253,9 @@ class Picked(Lazy[T]):
     def __len__(self) -> int:
         return len(self._places)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self._rows.__getitem__, self._places)
+
     def _at(self, place: Place) -> T:
         return self._rows[self._places[place]]
 
@@ -256,7 +269,7 @@ class Places(Mapping[str, Place]):
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
+        self._texts, self._next = texts, 0
         few = len(texts) <= FEW
         self._few = {text: place for place, text in reversed(list(enumerate(texts)))} if few else None
         if few:
@@ -309,13 +322,18 @@ class Places(Mapping[str, Place]):
     def _find(self, text: str) -> Place:
         if self._few is not None:
             return self._few.get(text, -1)
+        place, self._next = self._next, -1
+        if 0 <= place < len(self) and self._texts[place] == text:  # texts are mostly looked up in their order
+            self._next = place + 1
+            return place
         number = hash(text)
         start = max(0, bisect_left(self._marks, number) - 1) * NEAR
         at = start + bisect_left(self._hashes.between(start, min(start + NEAR, len(self))), number)
         while at < len(self) and self._hashes[at] == number:
-            place: Place = self._order[at]
-            if self._texts[place] == text:
-                return place
+            match: Place = self._order[at]
+            if self._texts[match] == text:
+                self._next = match + 1
+                return match
             at += 1
         return -1
 

@@ -37,7 +37,7 @@ class _ValueById(Mapping[str, str]):
         self._none = known is not None and all(value is None for value in known)
 
     def __getitem__(self, item_id: str) -> str:
-        value = self._values[self._places[item_id]]
+        value = None if self._none else self._values[self._places[item_id]]
         if value is None:
             raise KeyError(item_id)
         return value

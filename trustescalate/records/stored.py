@@ -6,33 +6,31 @@ They are sequences like any other: everything that reads a run reads tuples as w
 import io
 import os
 import shutil
-import struct
 import tempfile
 import threading
 import zlib
-from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from trustescalate.errors import DataError
 from trustescalate.records.bounded import open_file, read_lines
-from trustescalate.records.columns import Codes, Column, Distinct, Lazy, Place, Texts
+from trustescalate.records.columns import Codes, Column, Lazy, Place, Texts
 from trustescalate.records.criteria import row_name
 from trustescalate.records.item_columns import ItemColumns, columns_of, ids_of, places_of
 from trustescalate.records.jsonl import LONGEST_PROBLEM, MOST_PROBLEMS, ListDigest, decode, to_python
 from trustescalate.records.judge_counts import Counts
 from trustescalate.records.judging import Judgment
-from trustescalate.records.run import Decision, Run, Step
+from trustescalate.records.run import Run
 from trustescalate.records.task import Item
 
 T = TypeVar("T")
 CHANGED = "the file was changed while it was read; try again"
-HEAD, STEP = struct.calcsize("<Id"), struct.calcsize("<Idd")
 MARK = b"\xef\xbb\xbf"
+AHEAD, NEAR = 1 << 15, 1 << 12
+"""Bytes that are read ahead where lines are read in their order, and how far apart these may be."""
 
 
 class Lines:
@@ -56,6 +54,7 @@ class Lines:
         on_disk = hasattr(os, "pread") and not isinstance(self._file, io.BytesIO)
         self._number = self._file.fileno() if on_disk else None
         self._stamp: tuple[int, int] | None = None
+        self._ahead = 0, b""  # the start of what was read ahead, and this
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -92,17 +91,23 @@ class Lines:
     def read(self, row: int) -> bytes:
         """Read a line again. Raises DataError where the file was written to since, or has become shorter."""
         start, length = self._starts[row], self._lengths[row]
+        first, ahead = self._ahead
+        at = start - first
+        if 0 <= at <= len(ahead) - length:
+            return ahead[at : at + length]
         if self._stamp != (self._stamp and self._stamp_now()):
             raise DataError([f"{self.path}: was changed"], CHANGED)
+        more = AHEAD if 0 <= at <= len(ahead) + NEAR else 0  # after a line that was read comes often the next
         if self._number is not None:
-            line = os.pread(self._number, length, start)
+            ahead = os.pread(self._number, length + more, start)
         else:
             with self._lock:
                 self._file.seek(start)
-                line = self._file.read(length)
-        if len(line) < length:
+                ahead = self._file.read(length + more)
+        if len(ahead) < length:
             raise DataError([f"{self.path}: ends early"], CHANGED)
-        return line
+        self._ahead = start, ahead
+        return ahead[:length]
 
     def _stamp_now(self) -> tuple[int, int] | None:
         if self._number is None:
@@ -189,86 +194,12 @@ class StoredJudgments(Stored[Judgment]):
         return self[self.starts[place] : self.starts[place + 1]]
 
 
-class PackedDecisions(Lazy[Decision]):
-    """Decisions in columns; what they have in common is held once."""
-
-    def __init__(self, columns: ItemColumns) -> None:
-        self.columns = columns
-        self._outcomes, self._kinds = Distinct[Any](), Distinct[Any]()
-        self._item, self._rows, self._ends = Column("I"), Column("B"), Column("Q", [0])
-        self._order: Sequence[int] | None = None
-
-    def add(self, item: Place, decision: Decision) -> None:
-        """Append the decision on an item, by its place."""
-        common = decision.label, decision.judge, decision.reason, decision.score is None
-        fields: list[float] = [self._outcomes.number(common), decision.score or 0.0]
-        for step in decision.trail:
-            kind = (
-                *(step.judge, step.label, step.threshold, step.accepted),
-                *(step.votes, step.planned, step.failures),
-            )
-            fields += [self._kinds.number(kind), step.score, step.score_upper]
-        self._item.append(item)
-        self._rows.add_bytes(_packing(len(decision.trail)).pack(*fields))
-        self._ends.append(len(self._rows))
-
-    def ordered(self, order: Sequence[int]) -> "PackedDecisions":
-        """The same decisions in another order, or some of them."""
-        other = PackedDecisions.__new__(PackedDecisions)
-        other.__dict__.update(self.__dict__)
-        other._order = order
-        return other
-
-    def item_of(self, place: Place) -> Place:
-        """The place of the item that a decision is about."""
-        item: Place = self._item[place if self._order is None else self._order[place]]
-        return item
-
-    def __len__(self) -> int:
-        return len(self._item if self._order is None else self._order)
-
-    def _at(self, place: Place) -> Decision:
-        row = place if self._order is None else self._order[place]
-        start, stop = self._ends.between(row, row + 2)
-        outcome, score, *fields = _packing((stop - start - HEAD) // STEP).unpack(
-            self._rows.between(start, stop)
-        )
-        label, judge, reason, no_score = self._outcomes.known[outcome]
-        steps = tuple(map(self._step, fields[::3], fields[1::3], fields[2::3]))
-        item_id = self.columns.ids[self._item[row]]
-        return Decision(item_id, label, judge, None if no_score else score, reason, steps)
-
-    def _step(self, kind: int, low: float, high: float) -> Step:
-        judge, label, threshold, accepted, votes, planned, failures = self._kinds.known[kind]
-        return Step(judge, label, low, high, threshold, accepted, votes, planned, failures)
-
-
-@cache
-def _packing(steps: int) -> struct.Struct:
-    """The form of a decision: outcome and score, and of each step its kind and both ends of its score."""
-    return struct.Struct("<Id" + "Idd" * steps)
-
-
 def items_digest(items: Sequence[Item]) -> str:
     """Return a digest of the items of a run in order."""
     digest = ListDigest()
     for item in items:
         digest.add(to_python(item))
     return digest.hexdigest()
-
-
-def decided_places(run: Run) -> Sequence[int]:
-    """The place of the decision on each item of a run, -1 where there is none."""
-    decided = array("i", [-1]) * len(run.items)
-    if isinstance(run.decisions, PackedDecisions) and run.decisions.columns is columns_of(run.items):
-        for row in range(len(run.decisions)):
-            decided[run.decisions.item_of(row)] = row
-    else:
-        places = places_of(run.items)
-        for row, decision in enumerate(run.decisions):
-            if decision.item_id in places:
-                decided[places[decision.item_id]] = row
-    return decided
 
 
 def judgments_of(run: Run) -> Callable[[Place], Sequence[Judgment]]:
@@ -291,26 +222,6 @@ def placed_judgments(run: Run) -> Iterator[tuple[Place, Judgment]]:
     else:
         places = places_of(run.items)
         yield from ((places[row.item_id], row) for row in rows if row.item_id in places)
-
-
-def placed_decisions(run: Run) -> Iterator[tuple[Place, Decision]]:
-    """The decisions of a run with the place of their item."""
-    rows = run.decisions
-    if isinstance(rows, PackedDecisions) and rows.columns is columns_of(run.items):
-        return ((rows.item_of(row), rows[row]) for row in range(len(rows)))
-    places = places_of(run.items)
-    return ((places[row.item_id], row) for row in rows)
-
-
-def judgments_on(run: Run, ids: Collection[str]) -> Iterator[Judgment]:
-    """The judgments of some items of a run."""
-    rows = run.judgments
-    if isinstance(rows, StoredJudgments):
-        places = rows.columns.places
-        for place in sorted(places[item_id] for item_id in ids if item_id in places):
-            yield from rows.of_item(place)
-    else:
-        yield from (row for row in rows if row.item_id in ids)
 
 
 def select_items(items: Sequence[Item], chosen: Callable[[str], bool]) -> Sequence[Item]:

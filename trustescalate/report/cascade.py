@@ -3,6 +3,7 @@
 from collections import Counter
 
 from trustescalate.records import Run
+from trustescalate.records.decisions import alike
 from trustescalate.records.failures import reason_in_words
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import figures
@@ -93,9 +94,10 @@ def _votes_chart(tiers: Table) -> tuple[Bars, ...]:
 
 def abstentions_section(run: Run) -> Section | None:
     """Report the reasons for abstentions; None without any, and in an uncertified run, which has none."""
-    reasons = Counter(
-        reason_in_words(row.reason) for row in run.decisions if row.label is None and not run.uncertified
-    )
+    reasons = Counter[str]()
+    for decision, number in () if run.uncertified else alike(run.decisions):
+        if decision.label is None:
+            reasons[reason_in_words(decision.reason)] += number
     if not reasons:
         return None
     total = sum(reasons.values())
@@ -127,10 +129,13 @@ def _tier_table(run: Run) -> Table:
 
 def _tier_row(run: Run, judge: str) -> Row:
     rows = list(steps(run, judge))
-    accepted = sum(step.accepted for step in rows)
-    votes, planned = sum(step.votes for step in rows), sum(step.planned for step in rows)
+    accepted = sum(number for step, number in rows if step.accepted)
+    votes, planned = (
+        sum(number * each for step, number in rows for each in [getattr(step, name)])
+        for name in ("votes", "planned")
+    )
     cells = (
-        *(words(judge), count(len(rows)), count(accepted)),
+        *(words(judge), count(sum(number for _, number in rows)), count(accepted)),
         share(accepted, run.header.items, "the run has no items"),
         *(count(votes), count(planned), share(planned - votes, planned, "no vote was planned")),
         count(count_votes(run.judgments).of(judge).failed),

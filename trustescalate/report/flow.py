@@ -3,6 +3,7 @@
 from collections import Counter
 
 from trustescalate.records import Run
+from trustescalate.records.decisions import alike
 from trustescalate.report import run_figures
 from trustescalate.report.certificate_figures import thresholds
 from trustescalate.report.figures import share
@@ -11,12 +12,12 @@ from trustescalate.report.pictures import Flow, FlowTier
 
 def items_flow(run: Run) -> Flow:
     """Count the items that reach each judge and end there; the figures are those of the decisions."""
-    asked = Counter(step.judge for row in run.decisions for step in row.trail)
-    ended = Counter(
-        row.trail[-1].judge
-        for row in run.decisions
-        if row.trail and (run.uncertified or row.label is not None)
-    )
+    asked, ended = Counter[str](), Counter[str]()
+    for decision, number in alike(run.decisions):
+        for step in decision.trail:
+            asked[step.judge] += number
+        if decision.trail and (run.uncertified or decision.label is not None):
+            ended[decision.trail[-1].judge] += number
     tiers = tuple(
         FlowTier(judge, asked[judge], ended[judge], run_figures.total_cost(run, judge).text)
         for judge in thresholds(run.header.certificate)

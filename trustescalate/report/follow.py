@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from trustescalate.calibration.attainable import Attainable
 from trustescalate.records import Certificate, Run
+from trustescalate.records.decisions import placed_decisions
+from trustescalate.records.item_columns import places_of
 from trustescalate.report import run_figures
 from trustescalate.report.attainable import Command, completed, steps
 from trustescalate.report.pictures import Power
@@ -48,7 +50,8 @@ def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequenc
         yield command("report")
     if not run.uncertified and run_figures.is_complete(run):
         yield command("gate")
-    labelled = {note.item_id for note in run.annotations}
-    for_people = {row.item_id for row in run.decisions if row.label is None}
-    if run_figures.is_complete(run) and for_people - labelled:
+    known, labelled = places_of(run.items), {note.item_id for note in run.annotations}
+    known_places = {known[item_id] for item_id in labelled if item_id in known}
+    queued = any(row.label is None and place not in known_places for place, row in placed_decisions(run))
+    if run_figures.is_complete(run) and queued:
         yield command("label queue", run.header.id)

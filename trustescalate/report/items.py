@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 
 from trustescalate.records import Decision, Item, Judgment, Label, Run, Step, Turn, Vote, parts, visible
 from trustescalate.records.columns import Lazy
+from trustescalate.records.decisions import decided_places
 from trustescalate.records.failures import failure_in_words
 from trustescalate.records.item_columns import groups_of, ids_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.run import UNCERTIFIED
-from trustescalate.records.stored import decided_places, judgments_of
+from trustescalate.records.stored import judgments_of
 from trustescalate.report import figures
 from trustescalate.report.agreement import majority_labels
 from trustescalate.report.certificate_figures import NEVER

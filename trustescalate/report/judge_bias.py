@@ -14,7 +14,7 @@ from trustescalate.report.bars import interval_chart, short
 from trustescalate.report.certificate_figures import INTERVAL, INTERVAL_DELTA, interval_figure, thresholds
 from trustescalate.report.figures import Figure, count, share, words
 from trustescalate.report.pictures import Interval
-from trustescalate.report.run_figures import steps_by_item
+from trustescalate.report.run_figures import verdicts_by_item
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     for judge in thresholds(run.header.certificate):
         places, changed, chosen = orders[judge]
         given, agrees = columns.Column("I"), array("d")
-        for item_id, label in steps_by_item(run, judge):
-            if label in better and longer[here[item_id]]:
-                given.append(here[item_id])
-                agrees.append(better[label] == longer[here[item_id]])
+        for place, label in verdicts_by_item(run, judge):
+            if label in better and longer[place]:
+                given.append(place)
+                agrees.append(better[label] == longer[place])
         both = [(k, place) for k, place in enumerate(given) if place in human]
         by_people = array("d", (human[place] == longer[place] for _, place in both))
         if len(both) < FEWEST_LABELS:

@@ -1,13 +1,16 @@
 """Count a run's decisions, votes and costs from its rows."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
 from trustescalate.config import ENDPOINTS
-from trustescalate.records import Label, Run, Step
+from trustescalate.records import Decision, Label, Run, Step
+from trustescalate.records.columns import Place
+from trustescalate.records.decisions import alike, placed_decisions
 from trustescalate.records.failures import describe_kinds
 from trustescalate.records.judge_counts import count_votes
-from trustescalate.records.stored import judgments_on
+from trustescalate.records.stored import judgments_of
 from trustescalate.report import figures
 from trustescalate.report.figures import Figure, missing, share
 from trustescalate.stats.drift import excess_pvalue
@@ -24,23 +27,24 @@ def is_complete(run: Run) -> bool:
 
 def released(run: Run) -> int:
     """Count the verdicts of judges that the cascade released; released human labels do not count."""
-    return sum(decision.judge is not None for decision in run.decisions)
+    return sum(number for row, number in alike(run.decisions) if row.judge is not None)
 
 
 def labelled(run: Run) -> int:
     """Count the items that were released with human labels."""
-    return sum(decision.judge is None and decision.label is not None for decision in run.decisions)
+    rows = alike(run.decisions)
+    return sum(number for row, number in rows if row.judge is None and row.label is not None)
 
 
 def releases_nothing(run: Run) -> bool:
     """Whether a certified run decided items and released none."""
     certified = run.header.certificate.status != "none"
-    return certified and bool(run.decisions) and all(row.label is None for row in run.decisions)
+    return certified and bool(run.decisions) and all(row.label is None for row, _ in alike(run.decisions))
 
 
 def abstained(run: Run) -> int:
     """Count the items that need human review."""
-    return sum(decision.label is None for decision in run.decisions)
+    return sum(number for row, number in alike(run.decisions) if row.label is None)
 
 
 def coverage(run: Run) -> Figure:
@@ -54,16 +58,26 @@ def coverage_without_failures(run: Run) -> Figure:
     As if every item with a failed vote on its way to a person had been released. The note counts the failed
     votes of these items by kind.
     """
-    lost = [row for row in run.decisions if row.label is None and any(step.failures for step in row.trail)]
-    bound = share(released(run) + len(lost), run.header.items, "the run has no items")
+    lost = _lost(run)
+    bound = share(released(run) + lost, run.header.items, "the run has no items")
     if not lost:
         return bound
-    ids = {row.item_id for row in lost}
-    failures = [
-        vote.failure for row in judgments_on(run, ids) for vote in row.votes if vote.failure is not None
-    ]
-    note = f"{len(lost):,} items went to people with failed votes: {describe_kinds(failures)}"
+    judged, failures = judgments_of(run), Counter[str]()
+    for place, decision in placed_decisions(run):
+        if _is_lost(decision):
+            votes = (vote for judgment in judged(place) for vote in judgment.votes)
+            failures.update(vote.failure for vote in votes if vote.failure is not None)
+    note = f"{lost:,} items went to people with failed votes: {describe_kinds(failures.elements())}"
     return replace(bound, note=note)
+
+
+def _lost(run: Run) -> int:
+    """Count the items that went to people with failed votes."""
+    return sum(number for row, number in alike(run.decisions) if _is_lost(row))
+
+
+def _is_lost(decision: Decision) -> bool:
+    return decision.label is None and any(step.failures for step in decision.trail)
 
 
 def abstention(run: Run) -> Figure:
@@ -73,19 +87,21 @@ def abstention(run: Run) -> Figure:
 
 def abstention_without_failures(run: Run) -> Figure:
     """Bound the share that would need human review without failed votes, as `coverage_without_failures`."""
-    lost = sum(row.label is None and any(step.failures for step in row.trail) for row in run.decisions)
+    lost = _lost(run)
     bound = share(abstained(run) - lost, run.header.items, "the run has no items")
     return replace(bound, note=coverage_without_failures(run).note) if lost else bound
 
 
-def steps(run: Run, judge: str | None = None) -> Iterator[Step]:
-    """Yield the trail entries of all judges or of one."""
-    return (step for row in run.decisions for step in row.trail if judge is None or step.judge == judge)
+def steps(run: Run, judge: str) -> Iterator[tuple[Step, int]]:
+    """Yield the trail entries of a judge to count, with how many are alike; scores are not to be read."""
+    rows = alike(run.decisions)
+    return ((step, number) for row, number in rows for step in row.trail if step.judge == judge)
 
 
-def steps_by_item(run: Run, judge: str) -> Iterator[tuple[str, Label | None]]:
-    """Yield each item that a judge was asked about, with its verdict."""
-    return ((row.item_id, step.label) for row in run.decisions for step in row.trail if step.judge == judge)
+def verdicts_by_item(run: Run, judge: str) -> Iterator[tuple[Place, Label | None]]:
+    """Yield the place of each item that a judge was asked about, with its verdict."""
+    rows = placed_decisions(run)
+    return ((place, step.label) for place, row in rows for step in row.trail if step.judge == judge)
 
 
 def failed_votes(run: Run) -> Figure:
@@ -156,7 +172,7 @@ def always_last_judge(run: Run) -> Figure:
 
 def _asked(run: Run) -> int:
     """Count the decided items that a judge was asked about: not those of a group without a certificate."""
-    return sum(bool(row.trail) for row in run.decisions)
+    return sum(number for row, number in alike(run.decisions) if row.trail)
 
 
 def cost_share(run: Run) -> Figure:

@@ -1,12 +1,14 @@
 """Report a run without a certificate: what its verdicts are, and how each judge agrees with human labels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from trustescalate.calibration.losses import losses
 from trustescalate.data.labels import sampled
 from trustescalate.records import Label, Run, Step
 from trustescalate.records.criteria import count_in_words
-from trustescalate.records.item_columns import groups_of
+from trustescalate.records.decisions import placed_decisions
+from trustescalate.records.item_columns import groups_of, ids_of
 from trustescalate.report import figures, run_figures
 from trustescalate.report.agreement import Limits
 from trustescalate.report.bars import bar_chart, interval_chart, share_bar, short
@@ -68,11 +70,12 @@ def judge_agreement(run: Run, judge: str | None = None) -> tuple[Figure, Limits]
 
 def _labels(run: Run, judge: str | None) -> Iterable[tuple[str, Label | None]]:
     """The item and verdict of each decision: of one judge where it was asked, or of the run."""
-    for row in run.decisions:
+    ids = ids_of(run.items)
+    for place, row in placed_decisions(run):
         asked: Iterable[Step] = row.trail if judge is not None else row.trail[-1:]
         for step in asked:
             if judge in (None, step.judge):
-                yield row.item_id, step.label
+                yield ids[place], step.label
 
 
 def key_figures(run: Run) -> list[KeyFigure]:
@@ -154,16 +157,23 @@ def _charts(run: Run, judges: Sequence[str]) -> tuple[Picture, ...]:
     return charts or _verdict_chart(run, judges)
 
 
+def _verdicts(run: Run, judge: str) -> Counter[Label | None]:
+    """Count the verdicts of a judge on the items that it was asked about."""
+    given = Counter[Label | None]()
+    for step, number in run_figures.steps(run, judge):
+        given[step.label] += number
+    return given
+
+
 def _verdict_chart(run: Run, judges: Sequence[str]) -> tuple[Bars, ...]:
     """Draw how often each judge gives each verdict, where no label tells how often it is right."""
     labels = run.header.certificate.task.labels
     bars = []
     for judge in judges:
-        steps = list(run_figures.steps(run, judge))
-        counts = [sum(step.label == label for step in steps) for label in labels]
-        if steps:
-            values = tuple(each / len(steps) for each in counts)
-            bars.append(Bar(judge, values, tuple(share(each, len(steps)).text for each in counts)))
+        given = _verdicts(run, judge)
+        if asked := given.total():
+            values = tuple(given[label] / asked for label in labels)
+            bars.append(Bar(judge, values, tuple(share(given[label], asked).text for label in labels)))
     return bar_chart("Verdicts of each judge", bars, labels)
 
 
@@ -186,11 +196,9 @@ def _verdict_table(run: Run, judges: Sequence[str]) -> Table:
     labels = run.header.certificate.task.labels
     rows = []
     for judge in judges:
-        steps = list(run_figures.steps(run, judge))
-        given: Mapping[Label | None, int] = {
-            label: sum(step.label == label for step in steps) for label in (*labels, None)
-        }
-        cells = (share(given[label], len(steps), "it was not asked") for label in (*labels, None))
-        rows.append(Row((words(judge), count(len(steps)), *cells)))
+        given = _verdicts(run, judge)
+        asked = given.total()
+        cells = (share(given[label], asked, "it was not asked") for label in (*labels, None))
+        rows.append(Row((words(judge), count(asked), *cells)))
     columns = (Column("Judge"), *numbers("Judged", *labels, "No verdict"))
     return Table("Verdicts of each judge, uncertified", columns, tuple(rows))

@@ -122,7 +122,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
-    votes = np.asarray(seen, dtype=np.float64)
+    votes: list[list[float]] = seen if isinstance(seen, list) else np.asarray(seen, np.float64).tolist()
     least = most = _sum_shares(estimator, votes)
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
@@ -165,21 +165,21 @@ def _complete(votes: FloatArray) -> FloatArray:
     return np.where((mass > 0) & (unnamed > 0), filled, shares)
 
 
-def _sum_shares(estimator: str, votes: FloatArray) -> list[float]:
+def _sum_shares(estimator: str, votes: list[list[float]]) -> list[float]:
     """`_sum_in_order` of the shares (c,) of one item's votes (s, c).
 
     The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers, for
     which numpy's calls take longer than the sums.
     """
-    rows: list[list[float]] = votes.tolist()
-    if votes.ndim != 2 or votes.shape[1] < 2 or not all(map(_is_vote, rows)):
-        _check_votes(votes[None])  # says what is wrong
+    labels = len(votes[0]) if votes and isinstance(votes[0], list) else 0
+    if labels < 2 or not all(len(vote) == labels and _is_vote(vote) for vote in votes):
+        _check_votes(np.array([votes]))  # says what is wrong
     if estimator == "verbalized":
-        shares = _complete(votes[None])[0].tolist()
+        shares = _complete(np.array([votes], dtype=np.float64))[0].tolist()
     else:
-        massed = [(row, _add(sorted(row))) for row in rows]
+        massed = [(row, _add(sorted(row))) for row in votes]
         shares = [[part / mass for part in row] for row, mass in massed if mass > 0]
-    return [_add(row[label] for row in shares) for label in range(votes.shape[1])]
+    return [_add(row[label] for row in shares) for label in range(labels)]
 
 
 def _is_vote(vote: Sequence[float]) -> bool:

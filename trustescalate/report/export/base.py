@@ -24,9 +24,9 @@ from trustescalate.records import (
     visible,
 )
 from trustescalate.records.columns import Column, Lazy
-from trustescalate.records.item_columns import places_of
+from trustescalate.records.decisions import decided_places, placed_decisions
 from trustescalate.records.run import UNCERTIFIED
-from trustescalate.records.stored import decided_places, judgments_of
+from trustescalate.records.stored import judgments_of
 
 ROLES_THAT_MEASURE = ("exemplars", "dev", "pilot", "certify", "undrawn", "holdout")
 """An annotator of a row in one of these roles must not see a judge's verdict on it."""
@@ -161,8 +161,7 @@ def export_rows(run: Run, only: str = "all", *, blind: bool = False) -> Sequence
     """
     if only == "all":
         return Rows(run, range(len(run.items)), blind=blind)
-    here = places_of(run.items)
-    chosen = (here[row.item_id] for row in run.decisions if _state(row) == only)
+    chosen = (place for place, row in placed_decisions(run) if _state(row) == only)
     return Rows(run, Column("I", sorted(chosen)), blind=blind)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from trustescalate.errors import UsageError
 from trustescalate.records import SKIP, Annotation, Decision, Json, Judgment, Label, Run, Usage
+from trustescalate.records.decisions import decided_places
 from trustescalate.records.item_columns import ids_of
-from trustescalate.records.stored import decided_places, judgments_of
+from trustescalate.records.stored import judgments_of
 
 COLUMNS = (
     *("id", "label", "judge", "score", "reason"),

@@ -155,7 +155,7 @@ def calibrate(
         clusters=cluster_record(protocol),
         weighting=protocol.weighting,
         overall=None
-        if ask_several(items.values())
+        if ask_several(items[item_id] for item_id in rows if item_id in items)
         else calibration_overall(protocol, own, judged, scorer, items),
         region=region,
     )

@@ -166,7 +166,7 @@ def calibration_overall(
     labels = annotation_means(protocol.task, notes, values, always=protocol.reference == "annotator")
     seen = {item_id: expect_value(scorer, row, values) for item_id, row in last.items()}
     rows = [item_id for item_id in protocol.roles["certify"] if item_id in labels and item_id in seen]
-    groups = {item_id: item.group for item_id, item in items.items()}
+    groups = {item_id: items[item_id].group for item_id in seen if item_id in items}
     if len({unit_of(item_id, groups) for item_id in rows}) < FEWEST_LABELS:
         return Overall(None, f"fewer than {FEWEST_LABELS} labelled rows")
     used = {item_id for role, ids in protocol.roles.items() if role != "pilot" for item_id in ids}
@@ -182,7 +182,8 @@ def estimate_mean(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     ids, rows = list(known.labelled), len(known.labelled)
-    unit, grouped = unit_codes(chain(ids, known.fresh), groups), any(map(groups.get, chain(ids, known.fresh)))
+    unit = unit_codes(chain(ids, known.fresh), groups)
+    grouped = bool(groups) and any(map(groups.get, chain(ids, known.fresh)))
     ends = min(values.values()), max(values.values())
     labelled = np.array(list(known.labelled.values()), dtype=np.float64).reshape(rows, 2)
     units, (predicted, labels) = _average_by_unit(unit[:rows], labelled[:, 0], labelled[:, 1])

@@ -1,6 +1,6 @@
 """Say which of many items are meant, or give each a number, in arrays over their places."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
 from math import isnan
 
 import numpy as np
@@ -65,8 +65,21 @@ class Numbers(Mapping[str, float]):
     def __iter__(self) -> Iterator[str]:
         return iter(Chosen(self._items, ~np.isnan(self.numbers)))
 
+    def values(self) -> ValuesView[float]:
+        """The numbers, without looking each up by its id."""
+        return _Known(self)
+
     def __len__(self) -> int:
         return int(np.count_nonzero(~np.isnan(self.numbers)))
+
+
+class _Known(ValuesView[float]):
+    def __init__(self, numbers: Numbers) -> None:
+        super().__init__(numbers)
+        self._numbers = numbers.numbers
+
+    def __iter__(self) -> Iterator[float]:
+        return (number for number in map(float, self._numbers) if not isnan(number))
 
 
 def mask_of(chosen: Collection[str], items: Sequence[Item]) -> NDArray[np.bool_]:

@@ -69,8 +69,8 @@ class ItemLabels:
     def of(self, rows: BoolArray | IntArray) -> "ItemLabels":
         """Take some of the items, in this order."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        if len(chosen) == len(self.items) and (chosen == np.arange(len(chosen))).all():
-            return self
+        if len(chosen) == len(self.items) and (chosen[1:] > chosen[:-1]).all():
+            return self  # all of them
         return replace(
             self,
             items=take_items(self.items, Column("I", chosen)),
@@ -167,7 +167,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
         first=first,
         estimate=estimate,
         label=label,
-        slack=np.where(skips, (ends[1] - ends[0]) / 2, 0.0),
+        slack=_only(skips, (ends[1] - ends[0]) / 2),
         drawn=drawn,
         sure=sure,
         same=np.zeros(len(ids), dtype=np.bool_),
@@ -241,19 +241,32 @@ def _were_picked(labels: ItemLabels) -> bool:
 
     No label is looked at. Each cluster counts by its mean.
     """
-    means = []
-    for rows in (labels.drawn, ~labels.drawn & ~labels.sure):
-        size = np.bincount(labels.unit[rows])
-        means.append(np.bincount(labels.unit[rows], labels.expected[rows])[size > 0] / size[size > 0])
-    first, second = means
+    chosen = labels.drawn, ~labels.drawn & ~labels.sure
+    first, second = (_means_by_unit(labels.unit[rows], labels.expected[rows]) for rows in chosen)
     return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
+
+
+def _means_by_unit(unit: IntArray, values: FloatArray) -> FloatArray:
+    size = np.bincount(unit)
+    if size.max(initial=0) < 2:
+        return values
+    return np.bincount(unit, values)[size > 0] / size[size > 0]
 
 
 def _expected(run: Run, values: Mapping[Label, float], tier: int, ends: tuple[float, float]) -> FloatArray:
     """The predictions; for items that were not judged, their mean."""
     numbers = predictions(run, values, tier).numbers
     known = ~np.isnan(numbers)
+    if known.all():
+        return numbers
     return np.where(known, numbers, np.mean(numbers[known] if known.any() else ends))
+
+
+def _only(rows: BoolArray, value: float) -> FloatArray:
+    """The value in these rows, 0 in others: pages of memory that hold nothing else are not taken."""
+    numbers = np.zeros(len(rows))
+    numbers[rows] = value
+    return numbers
 
 
 def _units(items: Sequence[Item]) -> IntArray:

@@ -186,8 +186,12 @@ def estimate_mean(
     grouped = bool(groups) and any(map(groups.get, chain(ids, known.fresh)))
     ends = min(values.values()), max(values.values())
     labelled = np.array(list(known.labelled.values()), dtype=np.float64).reshape(rows, 2)
-    units, (predicted, labels) = _average_by_unit(unit[:rows], labelled[:, 0], labelled[:, 1])
-    others, (fresh,) = _average_by_unit(unit[rows:], np.fromiter(known.fresh.values(), np.float64))
+    numbers = np.fromiter(known.fresh.values(), np.float64)
+    units, (predicted, labels) = unit[:rows], labelled.T
+    others, fresh = unit[rows:], numbers
+    if grouped:
+        units, (predicted, labels) = _average_by_unit(units, predicted, labels)
+        others, (fresh,) = _average_by_unit(others, numbers)
     units = np.concatenate([units, others])
     survey = Survey(
         np.concatenate([predicted, fresh]),

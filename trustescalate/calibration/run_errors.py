@@ -80,7 +80,7 @@ def _released_by_alpha(run: Run) -> Mapping[float, int]:
     rows = placed_decisions(run)
     released = (place for place, row in rows if row.judge is not None and free[place])
     if certificate.group_by is None:
-        return {certificate.alpha: sum(1 for _ in released)}
+        return Counter(certificate.alpha for _ in released)
     alphas = {guarantee.value: guarantee.alpha for guarantee in certified_groups(certificate)}
     values, ids = values_of(run.items, certificate.group_by), ids_of(run.items)
     return Counter(alphas[values[ids[place]]] for place in released)

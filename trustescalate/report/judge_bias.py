@@ -114,18 +114,18 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     rows = []
     for judge in thresholds(run.header.certificate):
         places, changed, chosen = orders[judge]
-        given, agrees = columns.Column("I"), array("d")
+        given, agrees = columns.Column("I"), array("b")
         for place, label in verdicts_by_item(run, judge):
             if label in better and longer[place]:
                 given.append(place)
-                agrees.append(better[label] == longer[place])
+                agrees.append(4 * (better[label] == longer[place]))
         both = [(k, place) for k, place in enumerate(given) if place in human]
-        by_people = array("d", (human[place] == longer[place] for _, place in both))
+        by_people = array("b", (4 * (human[place] == longer[place]) for _, place in both))
         if len(both) < FEWEST_LABELS:
-            by_people, compared = array("d"), given
+            by_people, compared = array("b"), given
         else:
             agrees, compared = (
-                array("d", (agrees[k] for k, _ in both)),
+                array("b", (agrees[k] for k, _ in both)),
                 columns.Column("I", (p for _, p in both)),
             )
         units = _units(run, compared)
@@ -148,23 +148,23 @@ def _units(run: Run, places: Iterable[int]) -> "IntArray | None":
 
 
 class Orders(NamedTuple):
-    """The items with both orders, whether the verdict changes, and the points of the first."""
+    """The items with both orders; in quarters, whether the verdict changes, and the points of the first."""
 
     places: columns.Column
-    changed: "array[float]"
-    chosen: "array[float]"
+    changed: "array[int]"
+    chosen: "array[int]"
 
 
 def _orders(run: Run, names: Sequence[Label]) -> Mapping[str, Orders]:
     first, second = names[:2]
-    orders: dict[str, Orders] = defaultdict(lambda: Orders(columns.Column("I"), array("d"), array("d")))
+    orders: dict[str, Orders] = defaultdict(lambda: Orders(columns.Column("I"), array("b"), array("b")))
     for place, row in placed_judgments(run):
         pair = _both_orders(row, names)
         if pair is not None:
             places, changed, chosen = orders[row.judge]
             places.append(place)
-            changed.append(pair[0] != pair[1])
-            chosen.append((_points(pair[0], first, second) + _points(pair[1], second, first)) / 2)
+            changed.append(4 * (pair[0] != pair[1]))
+            chosen.append(_quarters(pair[0], first, second) + _quarters(pair[1], second, first))
     return orders
 
 
@@ -189,19 +189,21 @@ def _largest(shares: dict[Label, float]) -> Label:
     return max(shares, key=pick)
 
 
-def _points(verdict: Label, shown_first: Label, shown_second: Label) -> float:
-    return 1.0 if verdict == shown_first else 0.0 if verdict == shown_second else 0.5
+def _quarters(verdict: Label, shown_first: Label, shown_second: Label) -> int:
+    """The points of the response that was shown first, in quarters of those of both orders."""
+    return 2 if verdict == shown_first else 0 if verdict == shown_second else 1
 
 
-def _mean(values: "array[float]", units: "IntArray | None") -> Share:
+def _mean(quarters: "array[int]", units: "IntArray | None") -> Share:
     import numpy as np
 
     from trustescalate.stats.intervals import mean_interval
 
-    if not values:
+    if not quarters:
         return Share(0, 0.0, None)
-    low, high, _ = mean_interval(np.array(values), INTERVAL_DELTA, cluster=units)
-    return Share(len(values), sum(values), (low, high))
+    values = np.frombuffer(quarters, np.int8) / 4
+    low, high, _ = mean_interval(values, INTERVAL_DELTA, cluster=units)
+    return Share(len(values), float(values.sum()), (low, high))
 
 
 def _length_bars(rows: Sequence[JudgeBias]) -> list[Interval]:

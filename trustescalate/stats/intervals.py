@@ -68,12 +68,13 @@ def mean_interval(
     """
     n = len(value)
     weights = np.ones(n) if weight is None else weight
-    units = np.arange(n) if cluster is None else cluster
-    _check(value, weights, units, delta)
+    _check(value, weights, delta, cluster)
     if n == 0:
         return Limits(0.0, 1.0, "exact")
-    place = units if cluster is None else np.unique(units, return_inverse=True)[1]
-    total, size = (np.bincount(place, each).astype(np.float64) for each in (weights * value, weights))
+    total, size = weights * value, weights
+    if cluster is not None:
+        place = np.unique(cluster, return_inverse=True)[1]
+        total, size = (np.bincount(place, each).astype(np.float64) for each in (total, size))
     if len(size) == n and np.ptp(weights) == 0 and np.isin(value, (0, 1)).all():
         return Limits(*clopper_pearson_interval(int(value.sum()), n, delta), "exact")
     interval = student_interval(total, size, delta)
@@ -124,27 +125,31 @@ def betting_interval(total: FloatArray, size: FloatArray, delta: float) -> Limit
     """
     if not 0 < delta < 1 or np.any((total < 0) | (total > size * (1 + 1e-12))) or not np.all(size > 0):
         raise ValueError("totals must lie in [0, size], sizes be positive, and delta lie in (0, 1)")
-    share, weight = total / size.max(), size / size.max()
-    return Limits(_lower(share, weight, delta / 2), 1 - _lower(weight - share, weight, delta / 2), "betting")
+    share, weight, number = total / size.max(), size / size.max(), np.ones(1, dtype=np.int64)
+    if np.ptp(size) == 0:  # equal terms win and lose together
+        distinct, number = np.unique(share, return_counts=True)
+        share, weight = distinct, np.ones(len(distinct))
+    upper = 1 - _lower(weight - share, weight, number, delta / 2)
+    return Limits(_lower(share, weight, number, delta / 2), upper, "betting")
 
 
-def _lower(share: FloatArray, weight: FloatArray, delta: float) -> float:
+def _lower(share: FloatArray, weight: FloatArray, number: IntArray, delta: float) -> float:
     """The largest mean that bets on a larger one exclude; their wealth falls as the mean that they fight
-    rises."""
-    low, high = 0.0, float(share.sum() / weight.sum())
+    rises. There are `number` clusters of each kind."""
+    low, high = 0.0, float((number * share).sum() / (number * weight).sum())
     for _ in range(30):
         middle = (low + high) / 2
         if middle == 0:
             return 0.0
         gains = np.maximum(share, 0.0) / middle - weight
-        logs = np.array([np.log1p(stake * gains).sum() for stake in BETS])
+        logs = np.array([(number * np.log1p(stake * gains)).sum() for stake in BETS])
         excluded = np.logaddexp.reduce(logs) - np.log(len(BETS)) >= -np.log(delta)
         low, high = (middle, high) if excluded else (low, middle)
     return low
 
 
-def _check(value: FloatArray, weight: FloatArray, units: IntArray, delta: float) -> None:
-    if value.ndim != 1 or not value.shape == weight.shape == units.shape:
+def _check(value: FloatArray, weight: FloatArray, delta: float, cluster: IntArray | None) -> None:
+    if value.ndim != 1 or any(each is not None and each.shape != value.shape for each in (weight, cluster)):
         raise ValueError("value, cluster and weight must be (n,)")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")

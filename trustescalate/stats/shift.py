@@ -6,7 +6,7 @@ procedure does on groups that it has not seen (`leave_one_group_out`). The last 
 guarantee: equal scores may hide unequal risks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +25,9 @@ from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import decide
 from trustescalate.stats.pooling import Rows, Votes
 from trustescalate.stats.rule import TestRule
+
+PART = 1 << 16
+"""Rows that are worked on at a time."""
 
 
 class ScoreAlarm(NamedTuple):
@@ -225,10 +228,16 @@ def _test_two_samples(before: FloatArray, after: FloatArray) -> tuple[float, flo
     if not (before.size and after.size):
         return 0.0, 1.0
     x, y = np.sort(before), np.sort(after)
-    seen = np.concatenate([x, y])
-    gap = np.searchsorted(x, seen, "right") / x.size - np.searchsorted(y, seen, "right") / y.size
-    largest = float(np.abs(gap).max())
+    largest = 0.0
+    for seen in (part for sample in (x, y) for part in _parts(sample)):
+        gap = np.searchsorted(x, seen, "right") / x.size - np.searchsorted(y, seen, "right") / y.size
+        largest = max(largest, float(np.abs(gap).max()))
     return largest, float(kolmogorov(largest * np.sqrt(x.size * y.size / (x.size + y.size))))
+
+
+def _parts(rows: FloatArray) -> Iterator[FloatArray]:
+    """The rows in parts, so that what is computed from a million of them takes little memory."""
+    return (rows[start : start + PART] for start in range(0, len(rows), PART))
 
 
 class _Moved(NamedTuple):
@@ -253,13 +262,13 @@ def _test_verdicts(before: FloatArray, after: FloatArray) -> _Moved:
 
 
 def _count(shares: FloatArray, label: int) -> tuple[int, int]:
-    return int(np.count_nonzero(_verdicts(shares) == label)), len(shares)
+    return sum(int(np.count_nonzero(_verdicts(part) == label)) for part in _parts(shares)), len(shares)
 
 
 def _verdicts(shares: FloatArray) -> IntArray:
     """The label of the largest probability of each row; -1 for a row of zeros."""
     top = shares.max(axis=1, initial=0.0)
-    return np.where(top > 0, shares.argmax(axis=1), -1) if len(shares) else np.zeros(0, dtype=np.int64)
+    return np.where(top > 0, shares.argmax(axis=1), -1)
 
 
 def _reject_by_holm(p: FloatArray, level: float) -> BoolArray:

@@ -152,7 +152,11 @@ def policy_weights(parts: Sequence[int]) -> FloatArray:
 
 def _binomial_quantile(level: float, n: int, p: float) -> int:
     """The smallest count that a binomial one exceeds with probability at most `level`, but for rounding."""
-    return int(np.argmax(bdtrc(np.arange(n + 1), n, p) <= level * (1 + 1e-12)))
+    low, high = -1, n  # exceeded too often, and not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if bdtrc(middle, n, p) <= level * (1 + 1e-12) else (middle, high)
+    return high
 
 
 def _check(released: IntArray, alpha: FloatArray, level: float) -> None:

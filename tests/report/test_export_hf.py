@@ -5,10 +5,12 @@ import json
 import re
 from dataclasses import replace
 
+import pytest
 from pyarrow import parquet, types
 
 from tests.support.factory import HOSTILE, TASK, run
 from trustescalate.records import Run, Turn
+from trustescalate.report.export import tables
 from trustescalate.report.export.base import Export, export_rows
 from trustescalate.report.export.hugging_face import DATA, HF
 from trustescalate.report.export.registry import TARGETS
@@ -16,7 +18,7 @@ from trustescalate.report.export.registry import TARGETS
 
 def written(given: Run) -> tuple[parquet.ParquetFile, dict[str, bytes], Export]:
     export = Export(given, export_rows(given))
-    (table,) = HF.write(export)
+    table = b"".join(HF.write(export))
     return parquet.ParquetFile(io.BytesIO(table)), export.beside, export
 
 
@@ -46,6 +48,22 @@ def test_one_conversation_makes_its_column_one_of_turns() -> None:
     assert types.is_string(table.schema.field("response_a").type)
     assert table.column("meta:n").to_pylist()[0] == str(2**70)
     assert json.loads(table.column("meta:deep").to_pylist()[0]) == {"a": [1]}
+
+
+def test_rows_are_written_group_by_group_with_the_types_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = run(5)
+    metas = ({}, {"n": 1, "x": True}, {"n": 2}, {"n": 3, "x": 0.5}, {"big": 2**64 - 1})
+    items = tuple(replace(item, meta=meta) for item, meta in zip(given.items, metas, strict=True))
+    given = replace(given, items=items)
+    whole = written(given)[0].read()
+    monkeypatch.setattr(tables, "ROWS", 2)
+    parts = written(given)[0]
+    assert parts.num_row_groups == 3
+    assert parts.read().equals(whole)
+    assert types.is_int64(whole.schema.field("meta:n").type)
+    assert whole.column("meta:n").to_pylist() == [None, 1, 2, 3, None]
+    assert whole.column("meta:x").to_pylist() == [None, "true", None, "0.5", None]
+    assert whole.column("meta:big").to_pylist() == [None, None, None, None, str(2**64 - 1)]
 
 
 def test_texts_of_others_are_inert_in_the_card() -> None:

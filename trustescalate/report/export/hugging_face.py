@@ -3,20 +3,19 @@
 Source: the dataset cards of the Hugging Face hub, whose YAML header names the files of each split.
 """
 
-import io
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from types import NoneType
+from typing import Any
 
 from trustescalate.records import Turn
 from trustescalate.records.task import Json
 from trustescalate.report.document import build
-from trustescalate.report.export.base import Export, Target, turns
-from trustescalate.report.export.tables import VERDICT, Layout, flat, need_pyarrow
+from trustescalate.report.export.base import Export, Target
+from trustescalate.report.export.tables import NUMBERS, VERDICT, Layout, need_pyarrow, typed
 from trustescalate.report.markdown import code, escape
 
 CARD, COLUMNS, DATA = "README.md", "columns.toml", "data/test-00000-of-00001.parquet"
-NUMBERS = ("score", "cost_usd")
 MEANINGS = {
     "id": "id of the item",
     "item_id": "id of the item",
@@ -38,42 +37,38 @@ MEANINGS = {
 
 def _write(export: Export) -> Iterator[bytes]:
     need_pyarrow()
-    from pyarrow import Table, parquet
-
     layout = Layout(export)
     layout.describe(escaped=False)
     if (described := export.beside.pop(".columns.toml", None)) is not None:
         export.beside[COLUMNS] = described
-    rows = [layout.cells(row) for row in export.rows]
-    columns = {name: _column(export, name, [row[name] for row in rows], layout) for name in layout.names}
-    export.beside[CARD] = _card(export, layout, columns).encode()
-    page = io.BytesIO()
-    parquet.write_table(Table.from_pydict(columns), page)
-    yield page.getvalue()
+    types = _types(layout)
+    export.beside[CARD] = _card(export, layout, types).encode()
+    yield from typed(layout, types)
 
 
-def _column(export: Export, name: str, cells: Sequence[Json], layout: Layout) -> Any:
-    """One column with one type: numbers, passages, turns where any text is a conversation, else text."""
-    from pyarrow import ArrowException, array, bool_, float64, list_, string
+def _types(layout: Layout) -> dict[str, Any]:
+    """The type of each column: numbers, passages, turns where any text is a conversation, else text."""
+    from pyarrow import bool_, float64, int64, list_, string
 
-    if name in NUMBERS:
-        return array(cells, float64())
-    if name == "context":
-        return array(cells, list_(string()))
-    if name in ("prompt", *layout.responses) and any(_is_talk(cell) for cell in cells):
-        role: Literal["user", "assistant"] = "user" if name == "prompt" else "assistant"
-        return array([None if cell is None else turns(cell, role) for cell in cells], _message_type())
-    if name in layout.meta.values():
-        for kind, type_ in ((bool, bool_()), (int, None), (float, float64())):
-            if any(cell is not None for cell in cells) and all(
-                cell is None or type(cell) is kind for cell in cells
-            ):
-                try:
-                    return array(cells, type_)
-                except (ArrowException, OverflowError):  # an integer of more than 64 bits
-                    break
-    texts = [None if (cell := flat(export, each)) is None else str(cell) for each in cells]
-    return array(texts, string())
+    texts, metas = ("prompt", *layout.responses), set(layout.meta.values())
+    talks, kinds = set[str](), {name: set[type]() for name in metas}
+    for row in layout.export.rows:
+        cells = layout.cells(row)
+        talks |= {name for name in texts if _is_talk(cells[name])}
+        for name in metas:
+            kinds[name].add(_kind(cells[name]))
+    types = {name: string() for name in layout.names} | dict.fromkeys(NUMBERS, float64())
+    types |= {"context": list_(string())} | dict.fromkeys(talks, _message_type())
+    numbers = {bool: bool_(), int: int64(), float: float64()}
+    for name, seen in kinds.items():
+        kind, *others = [*(seen - {NoneType}), NoneType]
+        types[name] = numbers.get(kind, string()) if others == [NoneType] else string()
+    return {name: types[name] for name in layout.names}
+
+
+def _kind(cell: Json) -> type:
+    """The type of a cell; that of texts for an integer of more than 64 bits."""
+    return str if type(cell) is int and not -(2**63) <= cell < 2**63 else type(cell)
 
 
 def _is_talk(cell: Json) -> bool:
@@ -90,7 +85,7 @@ def _message_type() -> Any:
     return list_(struct([*texts, ("tool_calls", list_(call))]))
 
 
-def _card(export: Export, layout: Layout, columns: dict[str, Any]) -> str:
+def _card(export: Export, layout: Layout, types: Mapping[str, Any]) -> str:
     run = export.run
     report = build(run)
     header = [
@@ -104,8 +99,8 @@ def _card(export: Export, layout: Layout, columns: dict[str, Any]) -> str:
     kinds |= dict.fromkeys(layout.judges.values(), "last verdict of this judge; null: it was not asked")
     kinds |= dict.fromkeys(layout.people.values(), "label of this annotator")
     lines = [
-        f"| {code(name)} | {escape(str(column.type))} | {escape(MEANINGS.get(name, kinds.get(name, '')))} |"
-        for name, column in columns.items()
+        f"| {code(name)} | {escape(str(type_))} | {escape(MEANINGS.get(name, kinds.get(name, '')))} |"
+        for name, type_ in types.items()
     ]
     about = "none" if run.uncertified else run.header.certificate.id
     parts = [

@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from trustescalate.errors import UsageError
 from trustescalate.records import Task, TaskKind, Turn
@@ -24,6 +24,7 @@ RESPONSES = {1: ("response",), 2: ("response_a", "response_b")}
 VERDICT = ("verdict", "verdict_judge", "score", "reason", "cost_usd")
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """A spreadsheet evaluates a cell that begins with one of these; the wide ones in some languages."""
+NUMBERS = ("score", "cost_usd")
 GUARD = "'"
 NO_LABEL = "none"
 """The judge was called and its votes give no label; an empty cell: it was not called."""
@@ -219,23 +220,35 @@ def need_pyarrow() -> None:
 
 def _parquet(export: Export) -> Iterator[bytes]:
     need_pyarrow()
-    from pyarrow import float64, parquet, record_batch, schema, string
+    from pyarrow import float64, string
 
     layout = Layout(export)
     layout.describe(escaped=False)
-    numbers = {"score", "cost_usd"}
-    kinds = schema([(name, float64() if name in numbers else string()) for name in layout.names])
+    yield from typed(layout, {name: float64() if name in NUMBERS else string() for name in layout.names})
 
-    def column(rows: Sequence[Mapping[str, Json]], name: str) -> list[Json]:
-        if name in numbers:
-            return [row[name] for row in rows]
-        return [None if (cell := flat(export, row[name])) is None else str(cell) for row in rows]
+
+def typed(layout: Layout, types: Mapping[str, Any]) -> Iterator[bytes]:
+    """Write Parquet whose columns have these types, in row groups. A column of conversations has turns."""
+    from pyarrow import parquet, record_batch, schema, string
+    from pyarrow import types as kinds
+
+    export, columns = layout.export, schema(list(types.items()))
+
+    def column(rows: Sequence[Mapping[str, Json]], name: str) -> list[Any]:
+        cells = [row[name] for row in rows]
+        if types[name] == string():
+            return [None if (cell := flat(export, each)) is None else str(cell) for each in cells]
+        if kinds.is_list(types[name]) and kinds.is_struct(types[name].value_type):
+            role: Literal["user", "assistant"] = "user" if name == "prompt" else "assistant"
+            return [None if cell is None else turns(cell, role) for cell in cells]
+        return cells
 
     with tempfile.TemporaryFile() as file:
-        with parquet.ParquetWriter(file, kinds) as writer:
+        with parquet.ParquetWriter(file, columns) as writer:
             for start in range(0, len(export.rows), ROWS):
                 rows = [layout.cells(row) for row in export.rows[start : start + ROWS]]
-                writer.write(record_batch({name: column(rows, name) for name in layout.names}, schema=kinds))
+                batch = {name: column(rows, name) for name in layout.names}
+                writer.write(record_batch(batch, schema=columns))
         file.seek(0)
         yield from iter(lambda: file.read(PIECE), b"")
 

@@ -48,7 +48,7 @@ check: .venv/ready              ## style and types
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-hosts .venv-lowest .venv-servers trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-hosts .venv-lowest .venv-peers .venv-servers trustescalate-demo dist build .pytest_cache .mypy_cache .ruff_cache
 
 # ── documentation ──
 .PHONY: docs
@@ -75,6 +75,15 @@ test-integrations: $(HOSTS:%=.venv-hosts/%/ready)   ## the adapters, each in an 
 	.venv-hosts/$*/bin/python -m pip install --quiet -e . pytest pytest-timeout -r tests/hosts/$*/requirements.txt
 	@set -e; if [ -f tests/hosts/$*/package.json ]; then cp tests/hosts/$*/package.json .venv-hosts/$*/; \
 	  PATH="$(CURDIR)/.venv-hosts/$*/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix .venv-hosts/$*; fi
+	touch $@
+
+# ── benchmarks ──
+.PHONY: peers
+peers: .venv-peers/ready        ## one environment with the tools that the benchmark of an endpoint compares with
+
+.venv-peers/ready: benchmarks/peers.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -e . -r benchmarks/peers.txt
 	touch $@
 
 # ── real servers ──

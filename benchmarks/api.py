@@ -5,9 +5,9 @@
 A server in a process of its own answers after 50 ms ± 20 % (then 200 ms), and as many requests as
 `concurrency` may be open at once, so no client can be faster than concurrency / latency. Rows:
 `trustescalate run`, the whole product with its cache and run log; the openai client as its own documentation
-uses it; and the runners of other tools, each by the first PATH whose environment has it (`pip install
-inspect_ai litellm openevals deepeval`, not all into one); one that is missing is named and left out. Then
-judgments are recalled from the cache, a fifth of them and all.
+uses it; and the runners of other tools, each by the first PATH whose environment has it; one that is missing
+is named and left out; `make peers` makes one with all, .venv-peers. Then judgments are recalled from the
+cache, a fifth of them and all.
 
 The speed is taken at the server, from the first request to the last answer; CPU seconds and peak memory are
 those of the whole process, start included. Rows take turns, and medians are printed. `--check`: exit code 1

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trustescalate.calibration.judged_rows import predictions
 from trustescalate.calibration.losses import losses
@@ -59,7 +60,7 @@ class ItemLabels:
     drawn: BoolArray
     sure: BoolArray
     same: BoolArray
-    missing: FloatArray
+    missing: NDArray[np.int8]
     fitted: bool
     picked: bool
     verdicts: Verdicts | None
@@ -171,7 +172,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
         drawn=drawn,
         sure=sure,
         same=np.zeros(len(ids), dtype=np.bool_),
-        missing=np.isnan(label).astype(np.float64),
+        missing=np.isnan(label).astype(np.int8),
         fitted=not free and any(ids[int(row)] in certify for row in np.flatnonzero(drawn)),
         picked=False,
         verdicts=verdicts,
@@ -210,7 +211,7 @@ def changes_of(
         drawn=drawn,
         sure=sure,
         same=same,
-        missing=np.where(same, 0.0, after.missing[now] + before.missing[then]),
+        missing=np.where(same, 0, after.missing[now] + before.missing[then]),
         fitted=after.fitted or before.fitted or bool((drawn & (sure_now | sure_then)).any()),
         picked=False,
         verdicts=None,
@@ -241,16 +242,17 @@ def _were_picked(labels: ItemLabels) -> bool:
 
     No label is looked at. Each cluster counts by its mean.
     """
+    unit = None if labels.unit.max(initial=-1) == len(labels.unit) - 1 else labels.unit  # each by itself
     chosen = labels.drawn, ~labels.drawn & ~labels.sure
-    first, second = (_means_by_unit(labels.unit[rows], labels.expected[rows]) for rows in chosen)
+    first, second = (_means_by_unit(unit, labels.expected, rows) for rows in chosen)
     return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
 
 
-def _means_by_unit(unit: IntArray, values: FloatArray) -> FloatArray:
-    size = np.bincount(unit)
-    if size.max(initial=0) < 2:
-        return values
-    return np.bincount(unit, values)[size > 0] / size[size > 0]
+def _means_by_unit(unit: IntArray | None, values: FloatArray, rows: BoolArray) -> FloatArray:
+    if unit is None:
+        return values[rows]
+    size = np.bincount(unit[rows])
+    return np.bincount(unit[rows], values[rows])[size > 0] / size[size > 0]
 
 
 def _expected(run: Run, values: Mapping[Label, float], tier: int, ends: tuple[float, float]) -> FloatArray:

@@ -101,10 +101,10 @@ def placed_decisions(run: Run) -> Iterator[tuple[Place, Decision]]:
 def decided_places(run: Run) -> Sequence[int]:
     """The place of the decision on each item of a run, -1 where there is none."""
     decided = array("i", [-1]) * len(run.items)
-    places = places_of(run.items)
     if isinstance(run.decisions, PackedDecisions) and run.decisions.columns is columns_of(run.items):
         owners: Iterator[Place] = (place for place, _ in run.decisions.placed())
     else:
+        places = places_of(run.items)
         owners = (places.get(row.item_id, -1) for row in run.decisions)
     for row, place in enumerate(owners):
         if place >= 0:

@@ -97,7 +97,7 @@ class Lines:
             return ahead[at : at + length]
         if self._stamp != (self._stamp and self._stamp_now()):
             raise DataError([f"{self.path}: was changed"], CHANGED)
-        more = AHEAD if 0 <= at <= len(ahead) + NEAR else 0  # after a line that was read comes often the next
+        more = AHEAD if 0 <= at <= len(ahead) + NEAR else 0  # lines are mostly read in their order
         if self._number is not None:
             ahead = os.pread(self._number, length + more, start)
         else:

@@ -130,10 +130,8 @@ def _tier_table(run: Run) -> Table:
 def _tier_row(run: Run, judge: str) -> Row:
     rows = list(steps(run, judge))
     accepted = sum(number for step, number in rows if step.accepted)
-    votes, planned = (
-        sum(number * each for step, number in rows for each in [getattr(step, name)])
-        for name in ("votes", "planned")
-    )
+    votes = sum(number * step.votes for step, number in rows)
+    planned = sum(number * step.planned for step, number in rows)
     cells = (
         *(words(judge), count(sum(number for _, number in rows)), count(accepted)),
         share(accepted, run.header.items, "the run has no items"),

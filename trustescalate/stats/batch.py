@@ -12,6 +12,7 @@ import numpy as np
 from trustescalate.stats.bounds import BoolArray, Counts, FloatArray, IntArray
 from trustescalate.stats.certify import Certified, Table
 from trustescalate.stats.control import BestPvalue, own_levels, reject
+from trustescalate.stats.hypergeometric import hypergeometric_cdf
 from trustescalate.stats.paths import Plan
 from trustescalate.stats.policy import evaluate
 from trustescalate.stats.pooling import Rows
@@ -54,11 +55,9 @@ def batch_pvalue(
     >>> batch_pvalue(1, 50, 100, 0.1, release_human_labels=True).round(4).tolist()
     0.0019
     """
-    from scipy.stats import hypergeom
-
     k, a, size = _check_counts(errors, drawn, accepted)
     marked = errors_allowed(size, alpha) + 1 + release_human_labels * k
-    p = hypergeom.cdf(k, size, np.minimum(marked, size), a)
+    p = hypergeometric_cdf(k, size, np.minimum(marked, size), a)
     return np.where(size == 0, 1.0, np.where(marked > size, 0.0, p)).astype(np.float64)
 
 
@@ -74,15 +73,13 @@ def batch_errors_upper(
     >>> batch_errors_upper(np.array([0, 2, 0]), np.array([20, 60, 0]), 100, 0.1).tolist()
     [9, 6, 100]
     """
-    from scipy.stats import hypergeom
-
     if not np.all((np.asarray(delta) > 0) & (np.asarray(delta) < 1)):
         raise ValueError(f"delta must lie strictly between 0 and 1, not {delta}")
     k, a, size = _check_counts(errors, drawn, accepted)
     low, high = k.copy(), size - a + k + 1  # possible, and contradicted by the count itself
     while np.any(high - low > 1):
         middle = (low + high) // 2
-        possible = hypergeom.cdf(k, size, np.minimum(middle, size), a) > delta
+        possible = hypergeometric_cdf(k, size, np.minimum(middle, size), a) > delta
         low, high = np.where(possible, middle, low), np.where(possible, high, middle)
     return low.astype(np.int64)
 

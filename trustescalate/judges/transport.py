@@ -11,16 +11,17 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
-
-import openai
 
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer
 from trustescalate.judges.connections import connection_error
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
@@ -35,8 +36,6 @@ PIECE = 2**16
 PACKED = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": 47}
 """The content encodings that are read, as `wbits` of zlib; both others are asked for nowhere."""
 
-# Older releases of the client are built on httpx, newer ones on httpx2; these are the classes it speaks.
-_http = importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
 Auth = Callable[[str], Mapping[str, str]]
 """The headers that carry a key."""
 
@@ -116,7 +115,10 @@ def http_route(
     at_home = f"{place}/".startswith("https://api.openai.com/")
     key_name = api_key_env or (OPENAI_KEY if at_home else "")
     key = read_key(key_name, model)
-    unused = _http.AsyncClient(transport=_http.AsyncBaseTransport(), trust_env=False)
+    import openai
+
+    http = _http()
+    unused = http.AsyncClient(transport=http.AsyncBaseTransport(), trust_env=False)
     client = openai.AsyncOpenAI(api_key=key, base_url=base_url or OPENAI_URL, http_client=unused)
     base = f"{client.base_url}".rstrip("/")
     headers = _headers(client, at_home=at_home)
@@ -135,11 +137,13 @@ class HttpTransport:
     """Calls to paths under a base address, over so many connections; redirections are not followed."""
 
     def __init__(self, base: str, headers: Mapping[str, str], place: str, connections: int) -> None:
-        self._http, self._base, self._headers, self._place = _http_client(connections), base, headers, place
+        self._client, self._headers, self._place = _http_client(connections), headers, place
+        self._request = _http().Request
+        self._url = cache(lambda path: _http().URL(base + path))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._client.aclose()
 
     async def send(self, call: Call, seconds: float) -> Answer:
         """Send a call and read its answer within so many seconds."""
@@ -148,11 +152,11 @@ class HttpTransport:
             if call.body is not None:
                 more["content"] = call.body()
                 headers = {**headers, "content-type": "application/json"}
-            request = _http.Request(
-                call.method, self._base + call.path, headers=headers, extensions=CONNECT_TIMEOUT, **more
+            request = self._request(
+                call.method, self._url(call.path), headers=headers, extensions=CONNECT_TIMEOUT, **more
             )
             async with asyncio.timeout(seconds):
-                response = await self._http.send(request, stream=True, follow_redirects=False)
+                response = await self._client.send(request, stream=True, follow_redirects=False)
                 try:
                     return await _received(response, call)
                 finally:
@@ -210,22 +214,32 @@ async def _unpacked(response: Any) -> AsyncGenerator[bytes, None]:
             packed = unpack.unconsumed_tail
 
 
+@cache
+def _http() -> Any:
+    """The package that the client speaks HTTP by: httpx, or in newer releases httpx2."""
+    import openai
+
+    return importlib.import_module(type(openai.DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0])
+
+
 def _http_client(connections: int) -> Any:
-    limits = _http.Limits(max_connections=connections, max_keepalive_connections=connections)
+    import openai
+
+    limits = _http().Limits(max_connections=connections, max_keepalive_connections=connections)
     try:
         return openai.DefaultAioHttpClient(limits=limits)
     except RuntimeError:  # without openai[aiohttp] the default transport is slower
         return openai.DefaultAsyncHttpxClient(limits=limits)
 
 
-def _headers(client: openai.AsyncOpenAI, *, at_home: bool) -> dict[str, str]:
+def _headers(client: "AsyncOpenAI", *, at_home: bool) -> dict[str, str]:
     """The headers of the package's client, without those about the machine.
 
     What the package reads from the environment (organisation, project, custom headers) goes to api.openai.com
     alone.
     """
     plain = {"accept": "application/json", "user-agent": client.user_agent}
-    headers = _http.Headers()
+    headers = _http().Headers()
     for named in (client.default_headers if at_home else plain, client.auth_headers):
         headers.update({name: value for name, value in named.items() if isinstance(value, str)})
     skipped = ("x-stainless-", "content-type")

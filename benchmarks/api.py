@@ -104,7 +104,7 @@ def write_project(folder: Path, calls: int, scenario: "Scenario", url: str, size
 
 # ── a re-run ─────────────────────────────────────────────────────────────────────────────────────
 
-RERUN = 20_000
+RERUN = 30_000
 """Judgments a second that a re-run must recall."""
 GROWTH = 1.1
 """Limit on the growth of memory with five times as many judgments."""
@@ -214,7 +214,7 @@ class Scenario(NamedTuple):
         return self.concurrency / self.latency
 
 
-SCENARIOS = (Scenario(0.05, 64, MEMBERS, 0.85, 1.5), Scenario(0.2, 256, 2, 0.75, None))
+SCENARIOS = (Scenario(0.05, 64, MEMBERS, 0.90, 1.2), Scenario(0.2, 256, 2, 0.80, None))
 
 
 class Measured(NamedTuple):

@@ -12,7 +12,7 @@ from trustescalate.records import Turn
 from trustescalate.records.task import Json
 from trustescalate.report.document import build
 from trustescalate.report.export.base import Export, Target
-from trustescalate.report.export.tables import NUMBERS, VERDICT, Layout, need_pyarrow, typed
+from trustescalate.report.export.tables import NUMBERS, VERDICT, Layout, need_pyarrow, parquet_of
 from trustescalate.report.markdown import code, escape
 
 CARD, COLUMNS, DATA = "README.md", "columns.toml", "data/test-00000-of-00001.parquet"
@@ -43,7 +43,7 @@ def _write(export: Export) -> Iterator[bytes]:
         export.beside[COLUMNS] = described
     types = _types(layout)
     export.beside[CARD] = _card(export, layout, types).encode()
-    yield from typed(layout, types)
+    yield from parquet_of(layout, types)
 
 
 def _types(layout: Layout) -> dict[str, Any]:

@@ -224,10 +224,10 @@ def _parquet(export: Export) -> Iterator[bytes]:
 
     layout = Layout(export)
     layout.describe(escaped=False)
-    yield from typed(layout, {name: float64() if name in NUMBERS else string() for name in layout.names})
+    yield from parquet_of(layout, {name: float64() if name in NUMBERS else string() for name in layout.names})
 
 
-def typed(layout: Layout, types: Mapping[str, Any]) -> Iterator[bytes]:
+def parquet_of(layout: Layout, types: Mapping[str, Any]) -> Iterator[bytes]:
     """Write Parquet whose columns have these types, in row groups. A column of conversations has turns."""
     from pyarrow import parquet, record_batch, schema, string
     from pyarrow import types as kinds

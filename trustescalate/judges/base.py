@@ -127,8 +127,14 @@ def are_log_probabilities(tokens: Sequence[Token]) -> bool:
 
 def are_counts(usage: Usage, cost: float = 0.0) -> bool:
     """Whether no count is negative, and no cost negative or infinite."""
-    counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.batched)
-    return min(counts) >= 0 and 0 <= cost < math.inf
+    return (  # in a chain, since this runs for every vote that is recalled
+        usage.calls >= 0
+        and usage.input_tokens >= 0
+        and usage.cached_tokens >= 0
+        and usage.output_tokens >= 0
+        and usage.batched >= 0
+        and 0 <= cost < math.inf
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,10 @@ class ListDigest:
 
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII, NaN refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=to_python)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=to_python)
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:

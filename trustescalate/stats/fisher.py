@@ -2,10 +2,7 @@
 
 from typing import Literal
 
-import numpy as np
-from scipy.special import gammaln
-
-from trustescalate.stats.bounds import FloatArray
+from trustescalate.stats.hypergeometric import hypergeometric_terms
 
 TIED = 1e-7
 """Tables are as likely as the observed one up to this relative error, as in SciPy."""
@@ -25,13 +22,6 @@ def fisher_pvalue(
     (count, size), (other, rest) = first, second
     if not (0 <= count <= size and 0 <= other <= rest):
         raise ValueError(f"{count} of {size} and {other} of {rest} are no counts")
-    both = count + other
-    possible = np.arange(max(0, both - rest), min(both, size) + 1)
-    log_p = _log_choose(size, possible) + _log_choose(rest, both - possible)
-    p = np.exp(log_p - log_p.max())
-    counted = possible >= count if side == "more" else p <= p[count - possible[0]] * (1 + TIED)
-    return min(1.0, float(p[counted].sum() / p.sum()))
-
-
-def _log_choose(n: int, k: np.ndarray) -> FloatArray:
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+    least, p = hypergeometric_terms(size + rest, size, count + other)
+    counted = p[count - least :] if side == "more" else p[p <= p[count - least] * (1 + TIED)]
+    return min(1.0, float(counted.sum()))

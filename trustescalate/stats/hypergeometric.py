@@ -1,4 +1,4 @@
-"""The hypergeometric distribution function, as `scipy.stats.hypergeom`, whose import alone takes a second."""
+"""The hypergeometric distribution, as `scipy.stats.hypergeom`, whose import alone takes a second."""
 
 import numpy as np
 
@@ -21,13 +21,26 @@ def hypergeometric_cdf(count: Counts, size: Counts, marked: Counts, drawn: Count
 
 
 def _cdf(count: int, size: int, marked: int, drawn: int) -> float:
+    least, terms = hypergeometric_terms(size, marked, drawn)
+    if count < least or count >= least + len(terms) - 1:
+        return float(count >= least)
+    return float(min(1.0, terms[: count - least + 1].sum()))
+
+
+def hypergeometric_terms(size: int, marked: int, drawn: int) -> tuple[int, FloatArray]:
+    """The least count of marked rows among the drawn, and the probability of it and of each larger one.
+
+    Raises ValueError as `hypergeometric_cdf` does.
+
+    >>> least, terms = hypergeometric_terms(5, 4, 3)
+    >>> least, terms.round(2).tolist()
+    (2, [0.6, 0.4])
+    """
     if not (0 <= marked <= size and 0 <= drawn <= size):
         raise ValueError(f"{marked} marked and {drawn} drawn of {size} rows are no counts")
-    least, most = max(0, drawn + marked - size), min(drawn, marked)
-    if count < least or count >= most:
-        return float(count >= most)
-    before = np.arange(least, most, dtype=np.float64)
+    least = max(0, drawn + marked - size)
+    before = np.arange(least, min(drawn, marked), dtype=np.float64)
     ratios = (marked - before) * (drawn - before) / ((before + 1) * (size - marked - drawn + before + 1))
     logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
     terms = np.exp(logs - logs.max())
-    return float(min(1.0, terms[: count - least + 1].sum() / terms.sum()))
+    return least, np.asarray(terms / terms.sum())

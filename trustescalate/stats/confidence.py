@@ -123,7 +123,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     if estimator not in ESTIMATORS:
         raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
     votes: list[list[float]] = seen if isinstance(seen, list) else np.asarray(seen, np.float64).tolist()
-    least = most = _sum_shares(estimator, votes) if votes else [0.0] * np.shape(seen)[-1]
+    least = most = _sum_shares(estimator, votes, np.shape(votes[:1] or seen)[-1])
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
     left = planned - len(votes)
@@ -165,13 +165,12 @@ def _complete(votes: FloatArray) -> FloatArray:
     return np.where((mass > 0) & (unnamed > 0), filled, shares)
 
 
-def _sum_shares(estimator: str, votes: list[list[float]]) -> list[float]:
+def _sum_shares(estimator: str, votes: list[list[float]], labels: int) -> list[float]:
     """`_sum_in_order` of the shares (c,) of one item's votes (s, c).
 
     The same sums to the last bit, in plain floats: this is asked after every reply, about a few numbers, for
     which numpy's calls take longer than the sums.
     """
-    labels = len(votes[0]) if votes and isinstance(votes[0], list) else 0
     if labels < 2 or not all(len(vote) == labels and _is_vote(vote) for vote in votes):
         _check_votes(np.array([votes]))  # says what is wrong
     if estimator == "verbalized":

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from trustescalate.calibration.attainable import Attainable
+from trustescalate.data.item_sets import mask_of
 from trustescalate.records import Certificate, Run
 from trustescalate.records.decisions import placed_decisions
-from trustescalate.records.item_columns import places_of
 from trustescalate.report import run_figures
 from trustescalate.report.attainable import Command, completed, steps
 from trustescalate.report.pictures import Power
@@ -41,6 +41,12 @@ def with_next(
     return replace(report, follow=tuple(map(shlex.join, lines)), options=tuple(options))
 
 
+def _has_open(run: Run) -> bool:
+    """Whether an item that nobody labelled needs human review."""
+    labelled = mask_of({note.item_id for note in run.annotations}, run.items)
+    return any(row.label is None and not labelled[place] for place, row in placed_decisions(run))
+
+
 def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequence[str]]:
     if not run_figures.is_complete(run):
         yield command("run", "--resume", run.header.id)
@@ -50,8 +56,5 @@ def _after_run(run: Run, command: Command, *, written: bool) -> Iterator[Sequenc
         yield command("report")
     if not run.uncertified and run_figures.is_complete(run):
         yield command("gate")
-    known, labelled = places_of(run.items), {note.item_id for note in run.annotations}
-    known_places = {known[item_id] for item_id in labelled if item_id in known}
-    queued = any(row.label is None and place not in known_places for place, row in placed_decisions(run))
-    if run_figures.is_complete(run) and queued:
+    if run_figures.is_complete(run) and _has_open(run):
         yield command("label queue", run.header.id)

@@ -174,7 +174,7 @@ def _sum_shares(estimator: str, votes: list[list[float]], labels: int) -> list[f
     if labels < 2 or not all(len(vote) == labels and _is_vote(vote) for vote in votes):
         _check_votes(np.array([votes]))  # says what is wrong
     if estimator == "verbalized":
-        shares = _complete(np.array([votes], dtype=np.float64))[0].tolist()
+        shares = _complete(np.array(votes, dtype=np.float64).reshape(1, -1, labels))[0].tolist()
     else:
         massed = [(row, _add(sorted(row))) for row in votes]
         shares = [[part / mass for part in row] for row, mass in massed if mass > 0]

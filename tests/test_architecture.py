@@ -58,7 +58,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "data.importers.hugging_face": {"datasets", "huggingface_hub"},
     "data.clusters": {"numpy", "scipy"},
     "data": {"numpy", "pydantic", "pydantic_core", "pyarrow", "zstandard", "aiohttp", "markdown_it"},
-    "judges": {"openai", "httpx", "httpx2", "aiohttp", "numpy", "sklearn", "threadpoolctl"},
+    "judges": {"aiohttp", "pydantic_core", "openai", "httpx", "httpx2", "numpy", "sklearn", "threadpoolctl"},
     "judges.local": {"torch", "transformers", "peft", "torchao"},
     "calibration": {"numpy"},
     "cascade": {"numpy"},

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 CORE = {
-    *("jinja2", "markdown-it-py", "numpy", "openai[aiohttp]", "pydantic", "scikit-learn", "scipy"),
+    *("aiohttp", "jinja2", "markdown-it-py", "numpy", "openai", "pydantic", "scikit-learn", "scipy"),
     *("threadpoolctl", "typer"),
 }
 EXTRAS = {

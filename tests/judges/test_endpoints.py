@@ -215,15 +215,7 @@ ASKED = Request((Message("user", "which?"),), ("A", "B"), 16, 0.0, logprobs=Fals
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("transport", ["aiohttp", "default"])
-def test_neither_a_text_nor_a_key_follows_a_redirection(
-    status: int, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(**_: Any) -> None:
-        raise RuntimeError("the aiohttp extra is not installed")
-
-    if transport == "default":
-        monkeypatch.setattr("openai.DefaultAioHttpClient", missing)
+def test_neither_a_text_nor_a_key_follows_a_redirection(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", CANARY)
     with FaultServer() as other:
         moved = Canned(status, "", {"location": f"{other.url}/chat/completions"})

@@ -81,7 +81,7 @@ def test_a_good_answer() -> None:
     (headers,) = server.stats.headers
     assert headers["authorization"] == f"Bearer {CANARY}"
     assert headers["content-type"] == "application/json"
-    assert "OpenAI" in headers["user-agent"]
+    assert headers["user-agent"].startswith("trustescalate/")
     assert not any("stainless" in name for name in headers), "nobody is told about this machine"
 
 

@@ -188,10 +188,9 @@ class BatchClient:
         """Upload the file and start the batch, unless that is done. Each id is saved before the next step."""
         if ticket.file_id is None and ticket.batch_id is None:
             path = self._files.manifest(ticket.name)
-            file = (path.name, path.read_bytes(), "application/jsonl")
             file_id = await self._create(
                 "file",
-                Call("POST", "/files", more={"data": {"purpose": "batch"}, "files": {"file": file}}),
+                Call("POST", "/files", form={"purpose": "batch", "file": path}),
                 ("/files", {"purpose": "batch"}),
                 lambda row: row.get("filename") == path.name,
                 resumed,
@@ -222,7 +221,7 @@ class BatchClient:
         self,
         what: str,
         make: Call,
-        listed: tuple[str, Mapping[str, Any]],
+        listed: tuple[str, Mapping[str, str]],
         is_ours: Callable[[dict[str, Any]], bool],
         resumed: bool,
     ) -> str:
@@ -237,12 +236,12 @@ class BatchClient:
         return await self._find_or_make(what, make, find, _read_id, resumed)
 
     async def _listed(
-        self, path: str, params: Mapping[str, Any], *, after: str
+        self, path: str, params: Mapping[str, str], *, after: str
     ) -> AsyncIterator[dict[str, Any]]:
         """The rows of a list, page by page, newest first; `after` names the parameter of the next page."""
-        last: dict[str, Any] = {}
+        last: dict[str, str] = {}
         for _ in range(MOST_PAGES):
-            call = Call("GET", path, more={"params": {**params, "limit": PAGE, **last}})
+            call = Call("GET", path, params={**params, "limit": f"{PAGE}", **last})
             page, _ = await self._endpoint.exchange(call, _read_page)
             rows, more = page or ([], False)
             for row in rows:

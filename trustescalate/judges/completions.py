@@ -340,9 +340,10 @@ def _tokens(entries: Any) -> Iterator[Token]:
         text, listed = _get(entry, "token"), _get(entry, "top_logprobs")
         seen: dict[str, float] = {}
         for top in [*(listed if isinstance(listed, list) else []), entry]:
-            name, logprob = _get(top, "token"), _get(top, "logprob")
-            if isinstance(name, str) and isinstance(logprob, int | float):
-                seen.setdefault(name, _logprob(logprob))
+            if isinstance(top, dict):
+                name, logprob = top.get("token"), top.get("logprob")
+                if isinstance(name, str) and isinstance(logprob, (int, float)):
+                    seen.setdefault(name, _logprob(logprob))
         if isinstance(text, str):
             yield Token(text, tuple(seen.items()))
 

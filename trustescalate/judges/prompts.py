@@ -75,6 +75,7 @@ class Exemplar:
     labels: tuple[Label, ...] = ()
 
 
+@lru_cache(maxsize=64)
 def symbols(task: Task) -> tuple[str, ...]:
     """The strings a judge answers with, one per label, in task order.
 

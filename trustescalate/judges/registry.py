@@ -200,7 +200,7 @@ def worth_keeping(request: Request, reply: Reply) -> Reply:
     if not are_log_probabilities(kept):
         text = "a log-probability is above 0, or none"
         return replace(reply, text=text, tokens=None, failure="bad_reply")
-    return replace(reply, tokens=kept)
+    return reply if kept is reply.tokens else replace(reply, tokens=kept)
 
 
 def _classical(config: Config, table: ClassicalTable, rows: FittingRows) -> Judge:

@@ -123,7 +123,7 @@ def bounds(estimator: str, seen: npt.ArrayLike, planned: int, tie: float = 0.5) 
     if estimator not in ESTIMATORS:
         raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
     votes: list[list[float]] = seen if isinstance(seen, list) else np.asarray(seen, np.float64).tolist()
-    least = most = _sum_shares(estimator, votes, np.shape(votes[:1] or seen)[-1])
+    least = most = _sum_shares(estimator, votes, len(votes[0]) if votes else np.shape(seen)[-1])
     if len(votes) > planned:
         raise ValueError(f"{len(votes)} votes seen, but only {planned} planned")
     left = planned - len(votes)

@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from trustescalate import __version__
@@ -44,7 +44,7 @@ class Parcel:
     method: str
     path: str
     body: bytes | None
-    more: Mapping[str, Any]
+    params: Mapping[str, str]
     most_bytes: int = MOST_BYTES
 
 
@@ -88,11 +88,10 @@ class Worker:
             parcel.method,
             parcel.path,
             None if body is None else lambda: body,
-            parcel.more,
+            parcel.params,
             most_bytes=parcel.most_bytes,
         )
-        answer = await self._transport(opener).send(call, seconds)
-        return replace(answer, headers={name.lower(): value for name, value in answer.headers.items()})
+        return await self._transport(opener).send(call, seconds)
 
     async def load(self, opener: bytes) -> Done:
         """Load a model."""
@@ -270,14 +269,14 @@ class PlacedTransport:
 
     async def send(self, call: Call, seconds: float) -> Answer:
         """Send a call and read its answer within so many seconds. Raises ProviderError without workers."""
-        if call.into is not None:
+        if call.into is not None or call.form:  # files are here
             self._own = self._own or self._connect()
             return await self._own.send(call, seconds)
         try:
             body = None if call.body is None else call.body()
         except UnicodeEncodeError:
             return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
-        parcel = Parcel(call.method, call.path, body, call.more, call.most_bytes)
+        parcel = Parcel(call.method, call.path, body, call.params, call.most_bytes)
         began = time.monotonic()
         try:
             answer: Answer = await self._pool.call(

@@ -108,6 +108,7 @@ def _judgment(place: int, name: str, sure: int) -> dict[str, object]:
 def run(folder: Path, words: list[str]) -> Took:
     """Run a command in a process of its own. Raises RuntimeError where it fails."""
     out = folder / f"{words[0]}.parquet"
+    out.unlink(missing_ok=True)  # no export overwrites a file
     command = [sys.executable, "-m", "trustescalate", *(word.replace("{out}", str(out)) for word in words)]
     start = time.perf_counter()
     with tempfile.TemporaryFile() as log:

@@ -269,7 +269,7 @@ def test_later_tiers_go_into_batches_with_finish_live_too(tmp_path: Path) -> Non
 def test_a_batch_is_found_again_on_a_later_page_of_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "PAGE", 1)
+    monkeypatch.setattr(batch_api, "PAGE", {"limit": "1"})
     with BatchServer() as server:
         calibrated(project(tmp_path / "one", server))
         server.lose |= {"batch", "file"}

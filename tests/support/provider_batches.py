@@ -5,18 +5,23 @@
         server.ends.append("expired")      # every second request of the next batch is left out
         server.errors.append(529)          # the first request of the next batch fails so
 
-While `pending`, no batch ends. Results come in reverse order, with one of an id that nobody asked for.
+While `pending`, no batch ends. A list shows `others`, newer batches of somebody else, before these, and no
+page has more than `page` rows. Results come in reverse order, with one of an id that nobody asked for.
 """
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.support.provider_server import ProviderServer, as_chat, reply_in_form, reply_to
 from tests.support.servers import Body, Canned
 
 KINDS = {400: "invalid_request_error", 429: "rate_limit_error", 529: "overloaded_error"}
+LISTS = {"/v1/messages/batches": ("msgbatch", ""), "/batches": ("batches/", "somebody else's")}
+"""The lists of batches by path: what a name begins with, and the title of a batch there."""
 CREATED = "2099-01-01T00:00:00Z"
 """After any test."""
 
@@ -46,6 +51,7 @@ class ProviderBatchServer(ProviderServer):
         self.errors: list[int] = []
         self.lose = False
         self.pending = False
+        self.others, self.page = 0, 100
 
     @property
     def live(self) -> int:
@@ -53,7 +59,7 @@ class ProviderBatchServer(ProviderServer):
         return len(self.asked)
 
     def answer(self, method: str, target: str, body: Body) -> Canned | None:
-        path = target.partition("?")[0]
+        path, _, query = target.partition("?")
         if path == "/v1/messages/batches" and method == "POST":
             asked = {row["custom_id"]: row["params"] for row in body["requests"]}
             return self._made(Batch(f"msgbatch_{len(self.batches)}", "", asked, "/v1/messages"))
@@ -64,7 +70,7 @@ class ProviderBatchServer(ProviderServer):
             name = f"batches/{len(self.batches)}"
             return self._made(Batch(name, body["batch"]["displayName"], asked, live))
         if method == "GET":
-            return self._look(path)
+            return self._look(path, {key: value for key, (value, *_) in parse_qs(query).items()})
         return super().answer(method, target, body)
 
     def _made(self, batch: Batch) -> Canned | None:
@@ -74,12 +80,19 @@ class ProviderBatchServer(ProviderServer):
         lost, self.lose = self.lose, False
         return None if lost else Canned(200, self._shown(batch))
 
-    def _look(self, path: str) -> Canned:
-        shown = [self._shown(batch) for batch in reversed(self.batches.values())]
-        if path == "/v1/messages/batches":
-            return Canned(200, {"data": shown, "has_more": False})
-        if path == "/batches":
-            return Canned(200, {"operations": shown})
+    def _look(self, path: str, asked: Mapping[str, str]) -> Canned:
+        if path in LISTS:
+            kind, title = LISTS[path]
+            others = [Batch(f"{kind}_other{n}", title, {}, path) for n in range(self.others)]
+            shown = [self._shown(batch) for batch in (*others, *reversed(self.batches.values()))]
+            if title:
+                start = int(asked.get("pageToken", "0"))
+                end = start + min(int(asked["pageSize"]), self.page)
+                more = {"nextPageToken": f"{end}"} if end < len(shown) else {}
+                return Canned(200, {"operations": shown[start:end], **more})
+            start = 1 + next((n for n, row in enumerate(shown) if row["id"] == asked.get("after_id")), -1)
+            end = start + min(int(asked["limit"]), self.page)
+            return Canned(200, {"data": shown[start:end], "has_more": end < len(shown)})
         name = path.removeprefix("/v1/messages/batches/").removesuffix("/results").strip("/")
         batch = self.batches[name]
         if path.endswith("/results"):

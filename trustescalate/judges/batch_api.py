@@ -45,7 +45,10 @@ MOST_BYTES = 100_000_000
 """Of one file. OpenAI allows 50,000 requests and 200 MB."""
 MOST_RESULTS = 2**33
 """Bytes of one file of results."""
-PAGE, MOST_PAGES = 100, 100
+PAGE = {"limit": "100"}
+MOST_PAGES = 100
+Page = tuple[list[dict[str, Any]], Mapping[str, str]]
+"""The rows of a page of a list, and the parameters of the next one, if there is one."""
 """Rows of a page of a list, and pages that are read: 10,000 batches."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
@@ -191,7 +194,7 @@ class BatchClient:
             file_id = await self._create(
                 "file",
                 Call("POST", "/files", form={"purpose": "batch", "file": path}),
-                ("/files", {"purpose": "batch"}),
+                ("/files", {"purpose": "batch", **PAGE}),
                 lambda row: row.get("filename") == path.name,
                 resumed,
             )
@@ -203,7 +206,7 @@ class BatchClient:
             batch_id = await self._create(
                 "batch",
                 Call("POST", "/batches", lambda: content),
-                ("/batches", {}),
+                ("/batches", PAGE),
                 lambda row: (row.get("metadata") or {}).get(TAG) == ticket.name,
                 resumed,
             )
@@ -228,27 +231,28 @@ class BatchClient:
         """Create a file or batch and return its id; look first if an earlier attempt may have succeeded."""
 
         async def find() -> str | None:
-            async for row in self._listed(*listed, after="after"):
+            async for row in self._listed(*listed):
                 if is_ours(row):
                     return str(row["id"])
             return None
 
         return await self._find_or_make(what, make, find, _read_id, resumed)
 
-    async def _listed(
-        self, path: str, params: Mapping[str, str], *, after: str
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The rows of a list, page by page, newest first; `after` names the parameter of the next page."""
-        last: dict[str, str] = {}
+    async def _listed(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        """The rows of a list, page by page, newest first. Raises ProviderError for one that cannot be read:
+        what it holds would be made and paid again."""
+        more: Mapping[str, str] = {}
         for _ in range(MOST_PAGES):
-            call = Call("GET", path, params={**params, "limit": f"{PAGE}", **last})
-            page, _ = await self._endpoint.exchange(call, _read_page)
-            rows, more = page or ([], False)
+            call = Call("GET", path, params={**params, **more})
+            rows, more = await self._exchange(f"the list at {path}", call, self._read_page)
             for row in rows:
                 yield row
-            if not (rows and more):
+            if not more:
                 return
-            last = {after: rows[-1]["id"]}
+
+    def _read_page(self, content: bytes) -> tuple[Page, int] | None:
+        """A page of a list."""
+        return read_page(content, "after")
 
     async def _find_or_make(
         self,
@@ -429,11 +433,12 @@ def _read_batch(content: bytes) -> tuple[dict[str, Any], int] | None:
     return (fields, 0) if isinstance(fields.get("status"), str) else None
 
 
-def _read_page(content: bytes) -> tuple[tuple[list[dict[str, Any]], bool], int] | None:
-    """The rows of a page of a list, and whether there is another one."""
+def read_page(content: bytes, after: str) -> tuple[Page, int] | None:
+    """A page of a list; `after` is the parameter that names the last row before the next page."""
     fields = _read_fields(content)
     rows = fields.get("data")
     if not isinstance(rows, list):
         return None
     named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-    return (named, fields.get("has_more") is True), 0
+    more = {after: named[-1]["id"]} if named and fields.get("has_more") is True else {}
+    return (named, more), 0

@@ -14,11 +14,14 @@ from typing import Any
 from trustescalate.config import LiteLLMJudge
 from trustescalate.judges.batch_api import (
     MOST_RESULTS,
+    PAGE,
     BatchClient,
     Line,
+    Page,
     ReadAnswer,
     bounded_lines,
     read_outcome,
+    read_page,
 )
 from trustescalate.judges.batch_files import TAG, Lines, Ticket
 from trustescalate.judges.completions import Answer, count_of
@@ -95,7 +98,7 @@ class AnthropicBatches(ProviderBatches):
         A batch names its requests in its results alone, so one that may be ours is awaited.
         """
         taken = {each.batch_id for each in self.left()}
-        async for row in self._listed(self.path, {}, after="after_id"):
+        async for row in self._listed(self.path, PAGE):
             counts = row.get("request_counts") or {}
             size = sum(count for count in counts.values() if isinstance(count, int))
             if size != ticket.requests or row["id"] in taken or _began(row) < ticket.begun - CLOCK_SLACK:
@@ -106,6 +109,9 @@ class AnthropicBatches(ProviderBatches):
                     if name.startswith(f"{ticket.name}-"):
                         return str(row["id"])
         return None
+
+    def _read_page(self, content: bytes) -> tuple[Page, int] | None:
+        return read_page(content, "after_id")
 
     async def _state(self, ticket: Ticket) -> dict[str, Any]:
         batch = await self._get(f"batch {ticket.batch_id}", f"{self.path}/{ticket.batch_id}", _read_batch)
@@ -164,11 +170,21 @@ class GeminiBatches(ProviderBatches):
         make = Call("POST", f"/models/{self.model}:batchGenerateContent", lambda: content)
 
         async def find() -> str | None:
-            rows = await self._get("the list of batches", "/batches?pageSize=100", _read_operations)
-            named = (row for row in rows if (row.get("metadata") or {}).get("displayName") == name)
-            return next((str(row["name"]) for row in named), None)
+            async for row in self._listed("/batches", {"pageSize": "100"}):
+                if (row.get("metadata") or {}).get("displayName") == name:
+                    return str(row["name"])
+            return None
 
         return self._started(ticket, await self._find_or_make("batch", make, find, _read_name, resumed))
+
+    def _read_page(self, content: bytes) -> tuple[Page, int] | None:
+        fields = parsed(content)
+        rows = fields.get("operations", []) if isinstance(fields, dict) else None
+        if not isinstance(rows, list):
+            return None
+        token = fields.get("nextPageToken")
+        more = {"pageToken": token} if token and isinstance(token, str) else {}
+        return ([row for row in rows if isinstance(row, dict)], more), 0
 
     async def _state(self, ticket: Ticket) -> dict[str, Any]:
         call = Call("GET", f"/{ticket.batch_id}", most_bytes=min(ticket.requests * MOST_BYTES, MOST_RESULTS))
@@ -306,9 +322,3 @@ def _read_name(content: bytes) -> tuple[str, int] | None:
 def _read_operation(content: bytes) -> tuple[dict[str, Any], int] | None:
     batch = _fields(content)
     return (batch, 0) if isinstance(batch.get("metadata"), dict) else None
-
-
-def _read_operations(content: bytes) -> tuple[list[dict[str, Any]], int] | None:
-    fields = parsed(content)
-    rows = fields.get("operations", []) if isinstance(fields, dict) else None
-    return ([row for row in rows if isinstance(row, dict)], 0) if isinstance(rows, list) else None

@@ -96,9 +96,10 @@ def test_what_is_left_out_or_fails_for_a_moment_goes_into_the_next_batch(
 
 
 @each
-def test_a_lost_answer_makes_no_second_batch(provider: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [0, 5])
+def test_a_lost_answer_makes_no_second_batch(provider: str, others: int, tmp_path: Path) -> None:
     with ProviderBatchServer() as server:
-        server.lose = True
+        server.lose, server.others, server.page = True, others, 2
         certificate = calibrated(project(tmp_path, server, provider))
         assert len(server.batches) == 1
     assert certificate.diagnostics[0].failures == {}

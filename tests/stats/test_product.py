@@ -1,7 +1,7 @@
 """Limits on the mean of given items, and on its change: certain, covered, and decided with few errors."""
 
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +22,11 @@ ALPHA, DRAWS = 0.15, 150
 Rng = np.random.Generator
 
 
+def each_its_own(low: Any, high: Any, fall: Any, rise: Any, losses: float, **more: float) -> Verdicts:
+    """Verdicts of items of which each is a kind."""
+    return Verdicts(np.arange(len(low)), low, high, fall, rise, losses, **more)
+
+
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -30,7 +35,7 @@ def test_no_way_to_err_passes_the_limits() -> None:
     verdict = np.array([5.0, 4.0, 2.0, 1.0, 3.0])
     low, high = np.maximum(1, verdict - 1), np.minimum(5, verdict + 1)
     limits = items_limits(
-        Verdicts(
+        each_its_own(
             np.append(low, [1.0, 4.0]),
             np.append(high, [5.0, 4.0]),
             np.append(low - 1, [0.0, 0.0]),
@@ -50,13 +55,25 @@ def test_a_loss_that_is_shared_moves_a_tie_by_one_half() -> None:
     """Ties count one half: a loss of 1 is two ties that people break, or one reversed preference."""
     verdict = np.array([0.5, 0.5, 1.0])
     for losses, low, high in ((1, 1.0, 3.0), (1.5, 0.5, 3.0), (0.5, 1.5, 2.5)):
-        found = items_limits(Verdicts(verdict, verdict, verdict, 1 - verdict, losses, per_loss=1.0))
+        found = items_limits(each_its_own(verdict, verdict, verdict, 1 - verdict, losses, per_loss=1.0))
         assert found == pytest.approx((low / 3, high / 3))
+
+
+def test_items_of_one_kind_count_as_each_of_them_would() -> None:
+    rng = np.random.default_rng(1)
+    table, kind = np.sort(rng.random((4, 5)), axis=0), rng.integers(5, size=200).astype(np.int8)
+    low, high, fall, rise = table[1], table[2], table[1] - table[0], table[3] - table[2]
+    for losses, more in ((0, {}), (7.5, {}), (500, {}), (7.5, {"per_loss": 0.4})):
+        together = Verdicts(kind, low, high, fall, rise, losses, **more)
+        apart = each_its_own(low[kind], high[kind], fall[kind], rise[kind], losses, **more)
+        assert items_limits(together) == pytest.approx(items_limits(apart), abs=1e-12)
+        some = kind > 1
+        assert items_limits(together.of(some)) == pytest.approx(items_limits(apart.of(some)), abs=1e-12)
 
 
 def test_a_change_is_limited_by_both_runs_errors_outside_of_equal_items() -> None:
     won, zero = np.ones(10), np.zeros(10)
-    after, before = Verdicts(won, won, won, zero, 2), Verdicts(zero, zero, zero, won, 3)
+    after, before = each_its_own(won, won, won, zero, 2), each_its_own(zero, zero, zero, won, 3)
     assert change_limits(after, before, np.arange(10) < 4) == pytest.approx((0.6 - 0.5, 0.6))
     assert change_limits(after, before, np.arange(10) < 10) == (0.0, 0.0)
     none = won < 0
@@ -78,9 +95,9 @@ def test_verdicts_that_err_at_alpha_cover_and_verdicts_that_are_believed_do_not(
         count = int(released.sum())
         limit = int(two_step_errors_upper(np.array([count]), np.array([ALPHA]), 0.05))
         low, high = np.where(released, verdict, 0.0), np.where(released, verdict, 1.0)
-        found = items_limits(Verdicts(low, high, verdict * released, (1 - verdict) * released, limit))
+        found = items_limits(each_its_own(low, high, verdict * released, (1 - verdict) * released, limit))
         missed += not found[0] - 1e-12 <= label.mean() <= found[1] + 1e-12
-        trusted = items_limits(Verdicts(verdict, verdict, verdict, 1 - verdict, 0))
+        trusted = items_limits(each_its_own(verdict, verdict, verdict, 1 - verdict, 0))
         believed += not trusted[0] - 1e-12 <= label.mean() <= trusted[1] + 1e-12
     assert missed <= binom.ppf(1 - 1e-6, 2 * DRAWS, 0.05)
     assert believed > DRAWS

@@ -20,12 +20,12 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.data.item_sets import Chosen, mask_of
 from trustescalate.data.labels import dropped_ties, sampled, skipped, stated_labels
 from trustescalate.records import Item, Label, Run, TaskKind
-from trustescalate.records.columns import Column
+from trustescalate.records.columns import Column, Distinct
 from trustescalate.records.decisions import alike, placed_decisions
 from trustescalate.records.item_columns import groups_of, ids_of, items_of, places_of
 from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+from trustescalate.stats.bounds import BoolArray, CodeArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target
 from trustescalate.stats.product import Sampled, Verdicts, strata_of_sizes
 from trustescalate.stats.shift import score_alarm
@@ -50,7 +50,7 @@ class ItemLabels:
     """
 
     items: Sequence[Item]
-    unit: IntArray
+    unit: CodeArray
     ends: tuple[float, float]
     expected: FloatArray
     first: FloatArray
@@ -91,6 +91,11 @@ class ItemLabels:
     def moved(self, side: int) -> "ItemLabels":
         """The labels with all that everybody skipped at one end: -1 the lower, 1 the upper."""
         return replace(self, label=self.label + side * self.slack)
+
+    @property
+    def alone(self) -> bool:
+        """Whether each item is a cluster by itself."""
+        return int(self.unit.max(initial=-1)) == len(self.unit) - 1
 
     @property
     def units(self) -> int:
@@ -162,7 +167,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
     labels = ItemLabels(
         items=run.items,
         # The rows of a batch were drawn item by item: no matter which of them are alike.
-        unit=np.arange(len(ids)) if batch is not None else _units(run.items),
+        unit=np.arange(len(ids), dtype=np.int32) if batch is not None else _units(run.items),
         ends=ends,
         expected=expected,
         first=first,
@@ -242,13 +247,13 @@ def _were_picked(labels: ItemLabels) -> bool:
 
     No label is looked at. Each cluster counts by its mean.
     """
-    unit = None if labels.unit.max(initial=-1) == len(labels.unit) - 1 else labels.unit  # each by itself
+    unit = None if labels.alone else labels.unit
     chosen = labels.drawn, ~labels.drawn & ~labels.sure
     first, second = (_means_by_unit(unit, labels.expected, rows) for rows in chosen)
     return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
 
 
-def _means_by_unit(unit: IntArray | None, values: FloatArray, rows: BoolArray) -> FloatArray:
+def _means_by_unit(unit: CodeArray | None, values: FloatArray, rows: BoolArray) -> FloatArray:
     if unit is None:
         return values[rows]
     size = np.bincount(unit[rows])
@@ -271,7 +276,7 @@ def _only(rows: BoolArray, value: float) -> FloatArray:
     return numbers
 
 
-def _units(items: Sequence[Item]) -> IntArray:
+def _units(items: Sequence[Item]) -> CodeArray:
     return unit_codes(ids_of(items), groups_of(items))
 
 
@@ -316,21 +321,23 @@ def _verdicts(run: Run, data: Dataset, level: float, label: FloatArray) -> tuple
         released = run.independent
     lost = losses(task, policy, data.notes_on(run.items, data.annotated))
     used, counted, ids = 0.0, mask_of(released, run.items), ids_of(run.items)
-    bottom, top = np.full(len(label), low), np.full(len(label), high)
-    fall, rise = np.zeros((2, len(label)))
+    kinds, kind = Distinct[tuple[float, float, float, float]](), np.zeros(len(label), np.int32)
+    kinds.number((low, high, 0.0, 0.0))  # of the items without a verdict
     for k, row in placed_decisions(run):
         if not counted[k] or row.judge is None or row.label is None:
             continue
         if not np.isnan(label[k]):
             used += lost.get(ids[k], {}).get(row.label, 0.0)
             continue
-        bottom[k] = max(low, values[row.label] - task.tolerance)
-        top[k] = min(high, values[row.label] + task.tolerance)
-        fall[k], rise[k] = bottom[k] - low, high - top[k]
-    known = ~np.isnan(label)
-    bottom[known] = top[known] = label[known]
+        bottom = max(low, values[row.label] - task.tolerance)
+        top = min(high, values[row.label] + task.tolerance)
+        kind[k] = kinds.number((bottom, top, bottom - low, high - top))
+    for k in np.flatnonzero(~np.isnan(label)).tolist():
+        kind[k] = kinds.number((float(label[k]), float(label[k]), 0.0, 0.0))
     per_loss = high - low if task.ties == "half" else None
-    return Verdicts(bottom, top, fall, rise, max(0.0, limit - used), per_loss), failure, ""
+    bottoms, tops, falls, rises = np.array(kinds.known).T
+    limits = Verdicts(kind, bottoms, tops, falls, rises, max(0.0, limit - used), per_loss)
+    return limits, failure, ""
 
 
 def _disagree(run: Run, data: Dataset) -> bool:
@@ -354,10 +361,13 @@ def survey_of(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
     """
     drawn, stratum = labels.drawn, None
     rest = ~labels.sure if target == "batch" else ~labels.sure | labels.same
-    unit = labels.unit[rest]
-    size = np.bincount(unit)[unit]
-    if np.ptp(size) > 0:
-        stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
+    cluster = None
+    if not labels.alone:
+        unit = labels.unit[rest]
+        size = np.bincount(unit)[unit]
+        cluster = unit if size.max() > 1 else None
+        if np.ptp(size) > 0:
+            stratum = strata_of_sizes(size, np.flatnonzero(drawn[rest]), unit, fewest=FEWEST_LABELS)
     if target == "population" and len(np.unique(labels.unit[labels.same])) >= FEWEST_LABELS:
         drawn = drawn | labels.same
         stratum = labels.same[rest].astype(np.int64)
@@ -367,7 +377,7 @@ def survey_of(labels: ItemLabels, target: Target) -> tuple[Survey, FloatArray]:
         np.flatnonzero(drawn[rest]),
         labels.label[drawn],
         stratum=stratum,
-        cluster=unit if size.max() > 1 else None,
+        cluster=cluster,
         ends=labels.ends,
     )
     return survey, labels.label[~rest]

@@ -35,7 +35,7 @@ from trustescalate.records import (
 from trustescalate.records.decisions import alike, placed_decisions
 from trustescalate.records.item_columns import groups_of, places_of
 from trustescalate.records.policies import Policy, largest_alpha, policies_of_rows
-from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.bounds import CodeArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, coarse_strata, ppi_mean, verdict_bounds
 from trustescalate.stats.intervals import mean_interval
 
@@ -182,23 +182,17 @@ def estimate_mean(
     known: Known, values: Mapping[Label, float], groups: Groups, strata: Groups | None = None
 ) -> Overall:
     ids, rows = list(known.labelled), len(known.labelled)
-    unit = unit_codes(chain(ids, known.fresh), groups)
     grouped = bool(groups) and any(map(groups.get, chain(ids, known.fresh)))
+    unit = unit_codes(chain(ids, known.fresh), groups) if grouped else None
     ends = min(values.values()), max(values.values())
-    labelled = np.array(list(known.labelled.values()), dtype=np.float64).reshape(rows, 2)
-    numbers = np.fromiter(known.fresh.values(), np.float64)
-    units, (predicted, labels) = unit[:rows], labelled.T
-    others, fresh = unit[rows:], numbers
-    if grouped:
-        units, (predicted, labels) = _average_by_unit(units, predicted, labels)
-        others, (fresh,) = _average_by_unit(others, numbers)
-    units = np.concatenate([units, others])
+    predicted, labels = np.array(list(known.labelled.values()), dtype=np.float64).reshape(rows, 2).T
+    fresh, units = np.fromiter(known.fresh.values(), np.float64, len(known.fresh)), None
+    if unit is not None:
+        units, (predicted, labels) = _average_by_unit(unit[:rows], predicted, labels)
+        others, (fresh,) = _average_by_unit(unit[rows:], fresh)
+        units = np.concatenate([units, others])
     survey = Survey(
-        np.concatenate([predicted, fresh]),
-        np.arange(len(labels)),
-        labels,
-        cluster=units if grouped else None,
-        ends=ends,
+        np.concatenate([predicted, fresh]), np.arange(len(labels)), labels, cluster=units, ends=ends
     )
     kinds = _kinds(chain(ids, known.fresh), unit, units, strata) if strata else ()
     by_kind, coarse = _estimate_strata(survey, kinds, ends) if strata else ((), None)
@@ -217,7 +211,7 @@ def estimate_mean(
     )
 
 
-def _average_by_unit(unit: IntArray, *values: FloatArray) -> tuple[IntArray, list[FloatArray]]:
+def _average_by_unit(unit: CodeArray, *values: FloatArray) -> tuple[CodeArray, list[FloatArray]]:
     """The units in the order in which they come, and the mean of the values of each."""
     _, first, place = np.unique(unit, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -225,8 +219,12 @@ def _average_by_unit(unit: IntArray, *values: FloatArray) -> tuple[IntArray, lis
     return unit[first[order]], [(np.bincount(place, each) / size)[order] for each in values]
 
 
-def _kinds(ids: Iterable[str], unit: IntArray, units: IntArray, strata: Groups) -> Sequence[str | None]:
-    """The kind of each unit: that of its first item."""
+def _kinds(
+    ids: Iterable[str], unit: CodeArray | None, units: CodeArray | None, strata: Groups
+) -> Sequence[str | None]:
+    """The kind of each unit: that of its first item; without units, of each item."""
+    if unit is None or units is None:
+        return list(map(strata.get, ids))
     kind: dict[int, str | None] = {}
     for number, item_id in zip(unit.tolist(), ids, strict=True):
         if number not in kind:
@@ -395,8 +393,10 @@ def one_of_each(run: Run, groups: Groups) -> Chosen:
     fresh = fresh_items(run)
     if not groups:
         return fresh
-    places = np.flatnonzero(fresh.mask)
-    return Chosen.of(run.items, places[np.unique(unit_codes(fresh, groups), return_index=True)[1]])
+    unit, places = unit_codes(fresh, groups), np.flatnonzero(fresh.mask)
+    first = np.zeros(int(unit.max(initial=-1)) + 1, np.int32)
+    first[unit[::-1]] = places[::-1]  # the last to be written is the first item
+    return Chosen.of(run.items, first)
 
 
 def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
@@ -406,18 +406,18 @@ def first_of_each(ids: Iterable[str], groups: Groups) -> list[str]:
     return list(first.values())
 
 
-def unit_codes(ids: Iterable[str], groups: Groups) -> IntArray:
+def unit_codes(ids: Iterable[str], groups: Groups) -> CodeArray:
     """A number for the unit of each item (n,), the same for items of one unit."""
     if not groups:
-        return np.arange(sum(1 for _ in ids))
+        return np.arange(sum(1 for _ in ids), dtype=np.int32)
     codes: dict[str, int] = {}
     alone = count(-1, -1)  # an item without a cluster needs no name
     numbers = (
         next(alone) if (group := groups.get(item_id)) is None else codes.setdefault(group, len(codes))
         for item_id in ids
     )
-    given = np.fromiter(numbers, dtype=np.int64)
-    return np.where(given < 0, len(codes) - given - 1, given)
+    given = np.fromiter(numbers, dtype=np.int32)
+    return np.subtract(len(codes) - 1, given, out=given, where=given < 0)
 
 
 def unit_of(item_id: str, groups: Groups) -> str:

@@ -15,9 +15,10 @@ from typing import TypeVar
 from trustescalate.errors import ProviderError
 from trustescalate.judges.budget import admission
 from trustescalate.judges.completions import UNSUPPORTED, Answer, backoff, pause_until_reset, served_by
+from trustescalate.judges.http_transport import http_route
 from trustescalate.judges.rate_limits import Lanes, Pace, Ticket, Turns
 from trustescalate.judges.refusals import LONGEST_SENTENCE, parsed, status_within
-from trustescalate.judges.transport import Auth, Call, Connect, Route, Transport, http_route
+from trustescalate.judges.transport import Auth, Call, Connect, Route, Transport
 from trustescalate.records import Reply, Token, Usage
 
 BAD_REPLY_ATTEMPTS = 3

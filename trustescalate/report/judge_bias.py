@@ -18,7 +18,7 @@ from trustescalate.report.run_figures import verdicts_by_item
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 
 if TYPE_CHECKING:
-    from trustescalate.stats.bounds import IntArray
+    from trustescalate.stats.bounds import CodeArray
 
 _METHOD = (
     "Position bias is measured on the first prompt of each judge, which is always asked in both orders: the "
@@ -141,7 +141,7 @@ def measure_bias(run: Run) -> tuple[JudgeBias, ...]:
     return tuple(rows)
 
 
-def _units(run: Run, places: Iterable[int]) -> "IntArray | None":
+def _units(run: Run, places: Iterable[int]) -> "CodeArray | None":
     """The clusters of the items at these places; None where every item is one by itself."""
     groups, ids = groups_of(run.items), ids_of(run.items)
     return unit_codes((ids[place] for place in places), groups) if groups else None
@@ -194,7 +194,7 @@ def _quarters(verdict: Label, shown_first: Label, shown_second: Label) -> int:
     return 2 if verdict == shown_first else 0 if verdict == shown_second else 1
 
 
-def _mean(quarters: "array[int]", units: "IntArray | None") -> Share:
+def _mean(quarters: "array[int]", units: "CodeArray | None") -> Share:
     import numpy as np
 
     from trustescalate.stats.intervals import mean_interval

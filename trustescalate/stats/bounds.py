@@ -12,6 +12,8 @@ from scipy.special import bdtr, betaincinv
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+CodeArray: TypeAlias = npt.NDArray[np.integer[Any]]
+"""The number of a kind or a cluster of each of many rows, in 32 bits where memory matters."""
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Counts: TypeAlias = int | npt.NDArray[np.integer[Any]]
 

@@ -11,7 +11,13 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from scipy.special import stdtrit
 
-from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_lower, clopper_pearson_upper
+from trustescalate.stats.bounds import (
+    CodeArray,
+    FloatArray,
+    IntArray,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+)
 from trustescalate.stats.intervals import (
     Basis,
     Limits,
@@ -45,7 +51,7 @@ class Survey(NamedTuple):
     labelled: IntArray
     label: FloatArray
     stratum: IntArray | None = None
-    cluster: IntArray | None = None
+    cluster: CodeArray | None = None
     ends: tuple[float, float] | None = None
 
 
@@ -261,7 +267,7 @@ def t_quantile(survey: Survey, delta: float, comparisons: int = 1) -> float:
 
 
 def coarse_strata(
-    stratum: IntArray, labelled: IntArray, cluster: IntArray | None = None, fewest: int = MIN_CLUSTERS
+    stratum: IntArray, labelled: IntArray, cluster: CodeArray | None = None, fewest: int = MIN_CLUSTERS
 ) -> IntArray | None:
     """Strata (N,) with at least `fewest` labelled clusters (labels, if not given) each; None if only one.
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from scipy.special import stdtrit
 
-from trustescalate.stats.bounds import FloatArray, IntArray, clopper_pearson_interval
+from trustescalate.stats.bounds import CodeArray, FloatArray, IntArray, clopper_pearson_interval
 
 Basis: TypeAlias = Literal["exact", "betting", "student"]
 
@@ -46,7 +46,7 @@ def effective_number(parts: FloatArray) -> float:
 
 
 def mean_interval(
-    value: FloatArray, delta: float, *, cluster: IntArray | None = None, weight: FloatArray | None = None
+    value: FloatArray, delta: float, *, cluster: CodeArray | None = None, weight: FloatArray | None = None
 ) -> Limits:
     """Limits on the weighted mean of values in [0, 1], which miss it with probability about `delta` at most.
 
@@ -148,7 +148,7 @@ def _lower(share: FloatArray, weight: FloatArray, number: IntArray, delta: float
     return low
 
 
-def _check(value: FloatArray, weight: FloatArray, delta: float, cluster: IntArray | None) -> None:
+def _check(value: FloatArray, weight: FloatArray, delta: float, cluster: CodeArray | None) -> None:
     if value.ndim != 1 or any(each is not None and each.shape != value.shape for each in (weight, cluster)):
         raise ValueError("value, cluster and weight must be (n,)")
     if not 0 < delta < 1:

@@ -12,26 +12,29 @@ import numpy as np
 from scipy.special import chdtrc, ndtri
 
 from trustescalate.stats.batch import batch_errors_upper
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+from trustescalate.stats.bounds import BoolArray, CodeArray, FloatArray, IntArray
 from trustescalate.stats.inference import MIN_LABELS, Survey, Target, coarse_strata, influence, ppi_mean
 
 SampleBasis: TypeAlias = Literal["all labelled", "predictions", "exact", "betting", "student"]
 FIRST = 20
 """From so many independent labelled items on, limits from labels are read first."""
+PART = 1 << 16
+"""Items that are counted together."""
 ONE_SHARE = 0.1
 """From this p-value on, items in clusters of all sizes count as labelled alike."""
 
 
 class Verdicts(NamedTuple):
-    """The labels that N items may have.
+    """The labels that N items of K kinds may have; `kind` (N,) is the place of an item's kind in the others.
 
-    `low` to `high` (N,) is where the label of an item lies if its verdict is right: a label that is known,
-    twice; the ends of the scale without a verdict. `fall` and `rise` (N,): how far beyond it lies at most if
+    `low` to `high` (K,) is where the label of an item lies if its verdict is right: a label that is known,
+    twice; the ends of the scale without a verdict. `fall` and `rise` (K,): how far beyond it lies at most if
     the verdict is wrong. `losses` limits the sum of what all these verdicts lose; each loses at most 1, and
     moves by its whole fall or rise for that. With `per_loss` a loss of 1 moves by `per_loss`, and a verdict
     may lose less: ties that count one half.
     """
 
+    kind: CodeArray
     low: FloatArray
     high: FloatArray
     fall: FloatArray
@@ -41,9 +44,14 @@ class Verdicts(NamedTuple):
 
     def of(self, rows: BoolArray | IntArray) -> "Verdicts":
         """Take these items; all losses may be theirs."""
-        return self._replace(
-            low=self.low[rows], high=self.high[rows], fall=self.fall[rows], rise=self.rise[rows]
-        )
+        return self._replace(kind=self.kind[rows])
+
+    def sizes(self) -> IntArray:
+        """How many items (K,) are of each kind."""
+        counts = np.zeros(len(self.low), np.int64)
+        for start in range(0, len(self.kind), PART):  # bincount makes a copy of what it counts
+            counts += np.bincount(self.kind[start : start + PART], minlength=len(counts))
+        return counts
 
 
 def items_limits(verdicts: Verdicts) -> tuple[float, float]:
@@ -51,14 +59,14 @@ def items_limits(verdicts: Verdicts) -> tuple[float, float]:
 
     Raises ValueError for no items. Source: worst-case bounds, Manski 1990, with a number of errors.
 
-    >>> won, zero = np.array([1.0, 1.0, 0.0, 0.0]), np.zeros(4)
-    >>> unknown = np.array([0.0, 0.0, 0.0, 1.0])
-    >>> items_limits(Verdicts(won, won + unknown, won, (1 - won) * (1 - unknown), losses=1))
+    >>> won, lost, unknown = (1.0, 1.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.0)
+    >>> kinds = np.array([won, lost, unknown]).T
+    >>> items_limits(Verdicts(np.array([0, 0, 1, 2]), *kinds, losses=1))
     (0.25, 1.0)
     """
-    if not len(verdicts.low):
+    if not len(verdicts.kind):
         raise ValueError("there are no items")
-    return _lowest(verdicts) / len(verdicts.low), _highest(verdicts) / len(verdicts.low)
+    return _lowest(verdicts) / len(verdicts.kind), _highest(verdicts) / len(verdicts.kind)
 
 
 def change_limits(after: Verdicts, before: Verdicts, same: BoolArray) -> tuple[float, float]:
@@ -66,8 +74,8 @@ def change_limits(after: Verdicts, before: Verdicts, same: BoolArray) -> tuple[f
 
     `same` (N,): items whose change is 0, since there is nothing that differs. Raises ValueError for no items.
 
-    >>> won, zero = np.ones(10), np.zeros(10)
-    >>> both = Verdicts(won, won, won, zero, losses=1)
+    >>> one, zero = np.ones(1), np.zeros(1)
+    >>> both = Verdicts(np.zeros(10, int), one, one, one, zero, losses=1)
     >>> change_limits(both, both, np.arange(10) < 4)
     (-0.1, 0.1)
     """
@@ -199,23 +207,26 @@ def _hypergeometric(survey: Survey, delta: float) -> tuple[float, float]:
 
 
 def _lowest(verdicts: Verdicts) -> float:
-    return float(verdicts.low.sum()) - _farthest(verdicts.fall, verdicts)
+    count = verdicts.sizes()
+    return float(count @ verdicts.low) - _farthest(verdicts.fall, count, verdicts)
 
 
 def _highest(verdicts: Verdicts) -> float:
-    return float(verdicts.high.sum()) + _farthest(verdicts.rise, verdicts)
+    count = verdicts.sizes()
+    return float(count @ verdicts.high) + _farthest(verdicts.rise, count, verdicts)
 
 
-def _farthest(moves: FloatArray, verdicts: Verdicts) -> float:
-    """The largest sum of moves that the losses allow."""
+def _farthest(moves: FloatArray, count: IntArray, verdicts: Verdicts) -> float:
+    """The largest sum of moves (K,), of so many items each, that the losses allow."""
     if verdicts.per_loss is not None:
-        return min(float(moves.sum()), verdicts.losses * verdicts.per_loss)
-    largest, whole = np.sort(moves)[::-1], int(verdicts.losses)
-    rest = (verdicts.losses - whole) * float(largest[whole]) if whole < len(moves) else 0.0
-    return float(largest[:whole].sum()) + rest
+        return min(float(count @ moves), verdicts.losses * verdicts.per_loss)
+    order = np.argsort(moves)[::-1]
+    moves, count = moves[order], count[order]
+    before = np.cumsum(count) - count
+    return float(np.clip(verdicts.losses - before, 0, count) @ moves)
 
 
-def strata_of_sizes(size: IntArray, labelled: IntArray, unit: IntArray, *, fewest: int) -> IntArray | None:
+def strata_of_sizes(size: IntArray, labelled: IntArray, unit: CodeArray, *, fewest: int) -> IntArray | None:
     """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
 
     `size` and `unit` are of all items, shape (n,); `labelled` are the places of those with a label. Where

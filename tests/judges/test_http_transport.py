@@ -16,7 +16,8 @@ from tests.support.endpoints import PathServer
 from tests.support.loopback import LoopbackServer
 from tests.support.servers import Body, Canned, FaultServer, http_response
 from trustescalate.judges.completions import Answer
-from trustescalate.judges.transport import Call, http_route
+from trustescalate.judges.http_transport import http_route
+from trustescalate.judges.transport import Call
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -81,6 +82,7 @@ def test_credentials_in_an_address_take_the_place_of_a_key() -> None:
         send(address, Call("POST", "/chat/completions", lambda: body))
     (headers,) = server.stats.headers
     assert headers["authorization"] == "Basic dXNlcjp3b3Jk"
+    assert "word" in http_route("m", address, None, concurrency=1).secrets
 
 
 @pytest.mark.parametrize("size", [0, 3 * 2**20])
@@ -137,7 +139,7 @@ def test_a_server_is_believed_with_a_trusted_certificate_alone(
 @pytest.mark.parametrize(("address", "imported"), [("http://localhost:8000/v1", False), (None, True)])
 def test_the_openai_package_is_imported_for_its_own_address_alone(address: Any, imported: bool) -> None:
     script = (
-        "import sys; from trustescalate.judges.transport import http_route\n"
+        "import sys; from trustescalate.judges.http_transport import http_route\n"
         f"http_route('m', {address!r}, None, concurrency=1); sys.exit('openai' in sys.modules)"
     )
     environment = {"OPENAI_API_KEY": "sk-own", "PYTHONPATH": ":".join(filter(None, sys.path))}

@@ -15,6 +15,7 @@ import pytest
 from tests.support.endpoints import PathServer
 from tests.support.loopback import LoopbackServer
 from tests.support.servers import Body, Canned, FaultServer, http_response
+from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer
 from trustescalate.judges.http_transport import http_route
 from trustescalate.judges.transport import Call
@@ -43,9 +44,10 @@ def name_it(method: str, path: str, body: Body) -> Canned:
     return Canned(200, {"asked": f"{method} {path}", "body": len(json.dumps(body))})
 
 
-def test_a_proxy_of_the_environment_takes_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("written", ["http://user:secret@{}", "{}"])
+def test_a_proxy_of_the_environment_takes_the_call(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with PathServer(name_it) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@{proxy.root.removeprefix('http://')}")
+        monkeypatch.setenv("HTTP_PROXY", written.format(proxy.root.removeprefix("http://")))
         answer = send("http://judge.invalid:8000/v1", Call("GET", "/models", params={"limit": "7"}))
     assert json.loads(answer.content)["asked"] == "GET http://judge.invalid:8000/v1/models?limit=7"
 
@@ -73,6 +75,13 @@ def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         answer = send("https://judge.invalid/v1", Call("GET", "/models"))
     assert answer.why == f"the proxy {proxy.root} answers with HTTP 407"
     assert proxy.paths == ["CONNECT judge.invalid:443"]
+
+
+def test_a_proxy_that_is_none_of_http_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:1080")
+    with pytest.raises(ProviderError, match=r"the proxy socks5://127\.0\.0\.1:1080 is no HTTP") as error:
+        http_route("m", "https://judge.invalid/v1", None, concurrency=1)
+    assert error.value.hint == "set HTTPS_PROXY to one, or NO_PROXY to judge.invalid"
 
 
 def test_credentials_in_an_address_take_the_place_of_a_key() -> None:

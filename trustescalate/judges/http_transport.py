@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from trustescalate import __version__
+from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer
 from trustescalate.judges.connections import connection_error
 from trustescalate.judges.transport import (
@@ -51,7 +52,7 @@ LARGE = 2**20
 PIECE = 2**16
 """Bytes unpacked at a time."""
 PACKED = {"": None, "identity": None, "gzip": 31, "x-gzip": 31, "deflate": 47}
-"""The content encodings that are read, as `wbits` of zlib; both others are asked for nowhere."""
+"""The content encodings that are read, as `wbits` of zlib; gzip alone is asked for."""
 
 
 def http_route(
@@ -64,13 +65,19 @@ def http_route(
 ) -> Route:
     """The way to an address over HTTP, with a key in the headers of `auth`, by default a bearer token.
 
-    Raises ProviderError if the variable of the key is not set.
+    Raises ProviderError if the variable of the key is not set, or for a proxy that is none of HTTP.
     """
     base = (base_url or OPENAI_URL).rstrip("/")
     place = public_url(base)
     at_home = f"{place}/".startswith("https://api.openai.com/")
     key_name = api_key_env or (OPENAI_KEY if at_home else "")
     key = read_key(key_name, model)
+    proxy = proxy_for(base)
+    if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
+        raise ProviderError(
+            f"{model}: the proxy {public_url(proxy)} is no HTTP proxy",
+            f"set HTTPS_PROXY to one, or NO_PROXY to {urlsplit(base).hostname}",
+        )
     own, given = {**(auth or bearer)(key)}, urlsplit(base)
     if given.username is not None:
         own.pop("authorization", None)  # that of the address takes its place
@@ -173,7 +180,8 @@ def proxy_for(address: str) -> str | None:
     if proxy_bypass(parts.hostname or ""):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _trusted() -> ssl.SSLContext:

@@ -73,7 +73,7 @@ class Packed:
         values = self.prefix.values[layer][:, :, : self.shared]
         common, common_weight = _grouped(query, keys, values, scale)
         share = (common_weight - own_weight).sigmoid_().unsqueeze(-1)
-        return own.float().lerp(common.float(), share).to(own.dtype)
+        return own.lerp(common, share.to(own.dtype))  # half precision rounds the share as it does the rest
 
     def _own(self, query: Any, key: Any, value: Any, scale: float | None) -> tuple[Any, Any]:
         import torch

@@ -1,6 +1,7 @@
 """Calls over HTTP: proxies, credentials in addresses, certificates, and bodies of any size."""
 
 import asyncio
+import base64
 import json
 import shutil
 import ssl
@@ -17,7 +18,7 @@ from tests.support.loopback import LoopbackServer
 from tests.support.servers import Body, Canned, FaultServer, http_response
 from trustescalate.errors import ProviderError
 from trustescalate.judges.completions import Answer
-from trustescalate.judges.http_transport import http_route
+from trustescalate.judges.http_transport import http_route, proxy_for
 from trustescalate.judges.transport import Call
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -77,21 +78,64 @@ def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy.paths == ["CONNECT judge.invalid:443"]
 
 
-def test_a_proxy_that_is_none_of_http_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:1080")
-    with pytest.raises(ProviderError, match=r"the proxy socks5://127\.0\.0\.1:1080 is no HTTP") as error:
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("socks5://user:secret@127.0.0.1:1080", "socks5://127.0.0.1:1080"),
+        ("http://127.0.0.1:99999", "of the environment"),
+        ("http://[bad", "of the environment"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_an_error(
+    proxy: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ProviderError) as error:
         http_route("m", "https://judge.invalid/v1", None, concurrency=1)
+    assert str(error.value).startswith(f"m: the proxy {shown} is no HTTP proxy")
     assert error.value.hint == "set HTTPS_PROXY to one, or NO_PROXY to judge.invalid"
 
 
-def test_credentials_in_an_address_take_the_place_of_a_key() -> None:
+def test_the_host_of_a_proxy_that_is_unknown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:secret@proxy.invalid:3128")
+    answer = send("http://judge.invalid/v1", Call("GET", "/models"))
+    assert "proxy.invalid:3128" in answer.why
+    assert "secret" not in answer.why
+
+
+def test_other_proxies_of_the_environment_are_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "api.openai.com,localhost:8000")
+    http_route("m", None, None, concurrency=1)
+    assert proxy_for("http://localhost:8000/v1") is None
+    assert proxy_for("http://localhost:8001/v1") == "socks5://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent", "secret"),
+    [
+        ("user:word@", "user:word", ""),
+        ("user:p%E2%82%ACssword@", "user:p€ssword", "p€ssword"),
+        ("user@", "user:", ""),
+        ("@", None, ""),
+    ],
+)
+def test_credentials_in_an_address_take_the_place_of_a_key(
+    written: str, sent: str | None, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short password is no secret in texts: it may be a verdict."""
+    monkeypatch.setenv("JUDGE_KEY", "sk-own")
     with FaultServer() as server:
-        address = server.url.replace("http://", "http://user:word@")
+        address = server.url.replace("http://", f"http://{written}")
         body = json.dumps({"model": "m", "messages": []}).encode()
+        route = http_route("m", address, "JUDGE_KEY", concurrency=1)
         send(address, Call("POST", "/chat/completions", lambda: body))
     (headers,) = server.stats.headers
-    assert headers["authorization"] == "Basic dXNlcjp3b3Jk"
-    assert "word" in http_route("m", address, None, concurrency=1).secrets
+    basic = "Bearer no-key-needed" if sent is None else f"Basic {base64.b64encode(sent.encode()).decode()}"
+    assert headers["authorization"] == basic
+    assert route.secrets == (("sk-own", secret) if secret else ("sk-own",))
+    assert route.place == server.url
 
 
 @pytest.mark.parametrize("size", [0, 3 * 2**20])
@@ -140,6 +184,13 @@ def test_a_server_is_believed_with_a_trusted_certificate_alone(
         answer = send(server.url.replace("http:", "https:"), Call("GET", "/models"))
     assert answer.status == (200 if trusted else 0)
     assert trusted or "TLS: the certificate of https://127.0.0.1" in answer.why
+
+
+def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    with pytest.raises(ProviderError, match="trusted certificates cannot be read") as error:
+        send("https://127.0.0.1:1/v1", Call("GET", "/models"))
+    assert error.value.hint == "correct SSL_CERT_FILE, or unset it"
 
 
 # ── imports ──────────────────────────────────────────────────────────────────────────────────────

@@ -27,7 +27,7 @@ from trustescalate.records.stored import take_items
 from trustescalate.stats.batch import errors_allowed
 from trustescalate.stats.bounds import BoolArray, CodeArray, FloatArray, IntArray
 from trustescalate.stats.inference import Survey, Target
-from trustescalate.stats.product import Sampled, Verdicts, strata_of_sizes
+from trustescalate.stats.product import Sampled, Verdicts, all_differ, strata_of_sizes
 from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
@@ -95,7 +95,7 @@ class ItemLabels:
     @property
     def alone(self) -> bool:
         """Whether each item is a cluster by itself."""
-        return int(self.unit.max(initial=-1)) == len(self.unit) - 1
+        return all_differ(self.unit)
 
     @property
     def units(self) -> int:

@@ -47,9 +47,9 @@ MOST_RESULTS = 2**33
 """Bytes of one file of results."""
 PAGE = {"limit": "100"}
 MOST_PAGES = 100
+"""Rows of a page of a list, and pages that are read: 10,000 batches."""
 Page = tuple[list[dict[str, Any]], Mapping[str, str]]
 """The rows of a page of a list, and the parameters of the next one, if there is one."""
-"""Rows of a page of a list, and pages that are read: 10,000 batches."""
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 1.0, 60.0
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -57,6 +57,7 @@ PATH = "/v1/chat/completions"
 QUEUE_FULL = re.compile(r"enqueued|token_limit_exceeded|too many batch", re.I)
 """A refusal of a batch that ends when other batches have ended."""
 HINT = "fix the cause, then resume"
+START_ANEW = "or remove .trustescalate/batches, and pay again for what is in progress"
 T = TypeVar("T")
 ReadAnswer = Callable[[Mapping[str, Any], bytes], Awaitable[Answer]]
 """(a request in OpenAI's form, the provider's answer to it) -> the answer in OpenAI's form."""
@@ -169,7 +170,7 @@ class BatchClient:
         """Send a batch, and wait until it has ended; again where the provider's queue was full."""
         async with slots:
             while True:
-                async with self._sending:  # one file in memory at a time
+                async with self._sending:  # one body in memory at a time
                     ticket = await self._begin(ticket, resumed=resumed)
                 self._open += 1
                 try:
@@ -249,6 +250,7 @@ class BatchClient:
                 yield row
             if not more:
                 return
+        raise ProviderError(f"{self._judge}: the list at {path} has too many pages", HINT)
 
     def _read_page(self, content: bytes) -> tuple[Page, int] | None:
         """A page of a list."""
@@ -338,8 +340,9 @@ class BatchClient:
     async def _exchange(self, what: str, call: Call, read: Callable[[bytes], tuple[T, int] | None]) -> T:
         value, answer = await self._endpoint.exchange(call, read)
         if value is None:
-            why = answer.why or answer.failure
-            raise ProviderError(f"{self._judge}: {what} cannot be read: {why}", "try again later")
+            why = self._endpoint.shown(answer.message) or answer.failure
+            hint = "try again later" if answer.retryable else f"{HINT}; {START_ANEW}"
+            raise ProviderError(f"{self._judge}: {what} cannot be read: {why}", hint)
         return value
 
     def _read_reason(self, batch: Mapping[str, Any]) -> str:
@@ -440,5 +443,6 @@ def read_page(content: bytes, after: str) -> tuple[Page, int] | None:
     if not isinstance(rows, list):
         return None
     named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-    more = {after: named[-1]["id"]} if named and fields.get("has_more") is True else {}
-    return (named, more), 0
+    if fields.get("has_more") is not True:
+        return (named, {}), 0
+    return ((named, {after: named[-1]["id"]}), 0) if named else None

@@ -2,10 +2,11 @@
 
 The `openai` package's client does not send them: its models and its layers cost more than the call itself,
 its import more than the start of this program, and its retries would wait in a taken slot. It says what
-belongs to an account at api.openai.com, and is imported there alone.
+belongs to an account at api.openai.com, and is imported for that address alone.
 """
 
 import asyncio
+import base64
 import importlib
 import io
 import ssl
@@ -16,7 +17,7 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -47,6 +48,8 @@ CONNECT_TIMEOUT = 5.0
 """In seconds; reading and writing have no limits of their own, since the whole attempt has one."""
 IDLE = 4.0
 """Seconds until an unused connection is closed; servers often close theirs after five."""
+SHORTEST_SECRET = 8
+"""Characters of a password in an address that is taken out of texts; a shorter one may be a verdict."""
 LARGE = 2**20
 """Bytes of a body that is written in pieces, so that other calls go on meanwhile."""
 PIECE = 2**16
@@ -65,26 +68,24 @@ def http_route(
 ) -> Route:
     """The way to an address over HTTP, with a key in the headers of `auth`, by default a bearer token.
 
-    Raises ProviderError if the variable of the key is not set, or for a proxy that is none of HTTP.
+    An address with a user or a password is called with these in place of the key. Raises ProviderError if
+    the variable of the key is not set, or for a proxy that cannot be used.
     """
-    base = (base_url or OPENAI_URL).rstrip("/")
-    place = public_url(base)
+    address = (base_url or OPENAI_URL).rstrip("/")
+    given, place = urlsplit(address), public_url(address)
     at_home = f"{place}/".startswith("https://api.openai.com/")
     key_name = api_key_env or (OPENAI_KEY if at_home else "")
     key = read_key(key_name, model)
-    proxy = proxy_for(base)
-    if proxy is not None and urlsplit(proxy).scheme not in ("http", "https"):
-        raise ProviderError(
-            f"{model}: the proxy {public_url(proxy)} is no HTTP proxy",
-            f"set HTTPS_PROXY to one, or NO_PROXY to {urlsplit(base).hostname}",
-        )
-    own, given = {**(auth or bearer)(key)}, urlsplit(base)
-    if given.username is not None:
-        own.pop("authorization", None)  # that of the address takes its place
-    secrets = (key, given.password) if given.password else (key,)
-    headers = OWN_HEADERS | (_account_headers(key) if at_home else {}) | own
+    _must_be_usable(proxy_for(address), model, given.hostname)
+    headers = OWN_HEADERS | (_account_headers(key) if at_home else {}) | {**(auth or bearer)(key)}
+    user, password = unquote(given.username or ""), unquote(given.password or "")
+    if user or password:
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        headers["authorization"] = f"Basic {pair}"
+    secrets = (key, password) if len(password) >= SHORTEST_SECRET else (key,)
+    base = given._replace(netloc=given.netloc.rpartition("@")[2]).geturl()
     connect = partial(HttpTransport, base, headers, place, concurrency)
-    return Route(place, base, key_place(key_name), key, secrets, connect, f"base_url = {place!r}")
+    return Route(place, address, key_place(key_name), key, secrets, connect, f"base_url = {place!r}")
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -101,6 +102,7 @@ class HttpTransport:
 
     def __init__(self, base: str, headers: Mapping[str, str], place: str, connections: int) -> None:
         self._base, self._headers, self._place, self._connections = base, headers, place, connections
+        self._proxy = proxy_for(base)
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -113,7 +115,6 @@ class HttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT),
             auto_decompress=False,
-            proxy=proxy_for(self._base),
         )
 
     async def close(self) -> None:
@@ -122,38 +123,50 @@ class HttpTransport:
             await self._session.close()
 
     async def send(self, call: Call, seconds: float) -> Answer:
-        """Send a call and read its answer within so many seconds."""
-        try:
-            with ExitStack() as files:
+        """Send a call and read its answer within so many seconds.
+
+        Raises ProviderError where the trusted certificates cannot be read.
+        """
+        session = self._session
+        with ExitStack() as files:
+            try:
                 data = _content(call, files)
-                async with (
-                    asyncio.timeout(seconds),
-                    self._session.request(
-                        call.method,
-                        self._base + call.path,
-                        params=call.params,
-                        data=data,
-                        headers=None if call.body is None else JSON_BODY,
-                        allow_redirects=False,
-                    ) as response,
-                ):
-                    return await _received(response, call)
+            except UnicodeEncodeError:
+                return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
+            except OSError as error:
+                return Answer(failed="bad_request", why=f"the file to send cannot be read: {error.strerror}")
+            request = session.request(
+                call.method,
+                self._base + call.path,
+                params=call.params,
+                data=data,
+                headers=None if call.body is None else JSON_BODY,
+                allow_redirects=False,
+                proxy=self._proxy,
+            )
+            return await self._answered(request, call, seconds)
+
+    async def _answered(self, request: Any, call: Call, seconds: float) -> Answer:
+        try:
+            async with asyncio.timeout(seconds), request as response:
+                return await _received(response, call)
         except aiohttp.ClientError as error:
             return Answer(failed="unreachable", why=self._why(error))
         except TimeoutError:
             return Answer(failed="timeout", why=f"no answer within {seconds:.3g} s")
-        except UnicodeEncodeError:
-            return Answer(failed="bad_request", why="the text holds half of a surrogate pair")
         except TooLarge as error:
             return Answer(failed="bad_reply", why=str(error))
-        except Exception as error:  # an address that is none, a file that is gone
+        except Exception as error:  # an address that is none, a file that cannot be written
             return Answer(failed="unreachable", why=connection_error(error, self._place))
 
     def _why(self, error: aiohttp.ClientError) -> str:
-        proxy = f"the proxy {public_url(proxy_for(self._base) or '')}"
+        if self._proxy is None:
+            return connection_error(error, self._place)
+        proxy = f"the proxy {public_url(self._proxy)}"
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return f"{proxy} answers with HTTP {error.status}"
-        at_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+        there = getattr(error, "host", None) == urlsplit(self._proxy).hostname
+        at_proxy = there or isinstance(error, aiohttp.ClientProxyConnectionError)
         return connection_error(error, proxy if at_proxy else self._place)
 
 
@@ -177,17 +190,42 @@ def _content(call: Call, files: ExitStack) -> Any:
 def proxy_for(address: str) -> str | None:
     """The proxy that the environment or the system names for an address; None where it is called directly."""
     parts = urlsplit(address)
-    if proxy_bypass(parts.hostname or ""):
+    if proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
+def _must_be_usable(proxy: str | None, model: str, host: str | None) -> None:
+    """Raise ProviderError for a proxy that is none of HTTP."""
+    if proxy is None:
+        return
+    try:
+        given = urlsplit(proxy)
+        usable = given.scheme in ("http", "https") and given.port != 0 and bool(given.hostname)
+        shown = public_url(proxy)
+    except ValueError:
+        usable, shown = False, "of the environment"
+    if not usable:
+        raise ProviderError(
+            f"{model}: the proxy {shown} is no HTTP proxy", f"set HTTPS_PROXY to one, or NO_PROXY to {host}"
+        )
+
+
+def _httpx() -> Any:
+    """What the `openai` package speaks HTTP by: httpx2, or in older releases httpx."""
+    return importlib.import_module("httpx2" if find_spec("httpx2") else "httpx")
+
+
 def _trusted() -> ssl.SSLContext:
-    """Trust the certificates of the system, or of SSL_CERT_FILE, as the `openai` package's client does."""
-    http = importlib.import_module("httpx2" if find_spec("httpx2") else "httpx")
-    context: ssl.SSLContext = http.create_ssl_context()
+    """Trust the certificates that the `openai` package's client trusts, or those in SSL_CERT_FILE."""
+    try:
+        context: ssl.SSLContext = _httpx().create_ssl_context()
+    except OSError as error:
+        raise ProviderError(
+            f"the trusted certificates cannot be read: {error.strerror}", "correct SSL_CERT_FILE, or unset it"
+        ) from None
     return context
 
 
@@ -242,7 +280,8 @@ def _account_headers(key: str) -> dict[str, str]:
     """
     import openai
 
-    with openai.OpenAI(api_key=key) as client:
+    unused = _httpx().Client(transport=_httpx().BaseTransport(), trust_env=False)
+    with openai.OpenAI(api_key=key, http_client=unused) as client:
         named = client.default_headers
     given = {name.lower(): value for name, value in named.items() if isinstance(value, str)}
     skipped = ("x-stainless-", "content-type", "user-agent", "accept", "authorization")

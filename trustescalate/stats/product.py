@@ -226,6 +226,18 @@ def _farthest(moves: FloatArray, count: IntArray, verdicts: Verdicts) -> float:
     return float(np.clip(verdicts.losses - before, 0, count) @ moves)
 
 
+def all_differ(codes: CodeArray) -> bool:
+    """Whether no two of these numbers (n,) are equal; they are not negative.
+
+    >>> all_differ(np.array([0, 2, 1])), all_differ(np.array([0, 0, 2]))
+    (True, False)
+    """
+    seen = np.zeros(int(codes.max(initial=-1)) + 1, np.bool_)
+    for start in range(0, len(codes), PART):
+        seen[codes[start : start + PART]] = True
+    return int(np.count_nonzero(seen)) == len(codes)
+
+
 def strata_of_sizes(size: IntArray, labelled: IntArray, unit: CodeArray, *, fewest: int) -> IntArray | None:
     """Strata of clusters by their `size` where an item of some sizes was likelier to be labelled than others.
 

@@ -27,8 +27,8 @@ WORKERS = 4
 """GPUs, or machines, of the example."""
 VOTE, DECISION, REPLY = 100, 250, 600
 """Bytes on disk of a vote, a decision, and a cached reply: `benchmarks.million`, and chat completions."""
-MEMORY = (203, 254)
-"""MB at the peak of `gate`, which takes most, for 100,000 and for 1,000,000 items: `benchmarks.million`."""
+MEMORY = (117, 170)
+"""MB at the peak of `run`, for 100,000 and for 1,000,000 items: `benchmarks.million`."""
 SAMPLE = 100
 
 
@@ -73,7 +73,7 @@ class ScalePlan:
             "",
             *table_lines(("way", "USD", "hours", "command"), rows, "<>><"),
             "",
-            f"memory: {MEMORY[0]} MB at the peak of `gate` on 100,000 items, {MEMORY[1]} MB on 1,000,000",
+            f"memory: {MEMORY[0]} MB at the peak of `run` on 100,000 items, {MEMORY[1]} MB on 1,000,000",
             f"disk:   about {self.disk / 1e9:,.1f} GB: items, votes, decisions, cached replies, report",
             "",
             "Judges work at the same time, and the slowest takes the hours; tiers of batches wait in turn.",

@@ -525,11 +525,7 @@ def test_the_server_counts_by_body() -> None:
 
 
 @pytest.mark.parametrize("fault", ["error_500", "drop", "garbage", "hang", "html_200"])
-def test_the_default_transport_works_as_well(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(**_: Any) -> None:
-        raise RuntimeError("the aiohttp extra is not installed")
-
-    monkeypatch.setattr("openai.DefaultAioHttpClient", missing)
+def test_a_fault_costs_one_more_request_and_is_named_where_it_stays(fault: str) -> None:
     with FaultServer(plan=first(fault)) as server:
         reply = run(server, lambda backend: backend.complete(ask()), timeout=0.5)
     assert reply.failure is None

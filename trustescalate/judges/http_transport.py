@@ -203,7 +203,8 @@ def _must_be_usable(proxy: str | None, model: str, host: str | None) -> None:
         return
     try:
         given = urlsplit(proxy)
-        usable = given.scheme in ("http", "https") and given.port != 0 and bool(given.hostname)
+        _ = given.port  # raises ValueError for one that is none
+        usable = given.scheme in ("http", "https") and bool(given.hostname)
         shown = public_url(proxy)
     except ValueError:
         usable, shown = False, "of the environment"
@@ -280,7 +281,8 @@ def _account_headers(key: str) -> dict[str, str]:
     """
     import openai
 
-    unused = _httpx().Client(transport=_httpx().BaseTransport(), trust_env=False)
+    http = _httpx()
+    unused = http.Client(transport=http.BaseTransport(), trust_env=False)
     with openai.OpenAI(api_key=key, http_client=unused) as client:
         named = client.default_headers
     given = {name.lower(): value for name, value in named.items() if isinstance(value, str)}

@@ -2,17 +2,21 @@
 
 import asyncio
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.projects import calibrate
 from tests.support.votes import FAILED, TASK, ballots, judged, vote
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.votes import confidence, score_bounds, vote_array
 from trustescalate.cascade.runner import Cascade, Tier, decide_item
 from trustescalate.judges.replay import ReplayJudge
-from trustescalate.records import Decision, Item, Task, Vote
+from trustescalate.records import Annotation, Decision, Item, Task, Vote
+from trustescalate.records.jsonl import write_rows
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +38,42 @@ def test_votes_that_nobody_has_are_missing_too() -> None:
     assert confidence(TASK, "ensemble", [judged(vote(0, {"A": 1.0}), planned=4)]).score.tolist() == [0.25]
 
 
-def test_a_shorter_judgment_misses_votes_even_if_it_planned_fewer() -> None:
-    result = confidence(
-        TASK, "ensemble", [judged(vote(0, {"B": 0.5})), judged(*(vote(i, {"B": 1}) for i in range(2)))]
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ballots(), min_size=2, max_size=5), st.sampled_from(["ensemble", "sampled", "verbalized"]))
+def test_ensembles_of_different_sizes_score_together_as_each_alone(
+    drawn: list[tuple[Task, list[list[Vote]]]], estimator: str
+) -> None:
+    task = max((task for task, _ in drawn), key=lambda task: len(task.labels))
+    rows = [judged(*(vote for wave in waves for vote in wave)) for _, waves in drawn]
+    ties = np.linspace(0, 0.9, len(rows))
+    together = confidence(task, estimator, rows, ties)
+    for place, row in enumerate(rows):
+        alone = score_bounds(task, estimator, row.votes, row.planned, float(ties[place]))
+        assert (alone.label, alone.low) == (together.label[place], together.score[place])
+
+
+def test_short_ensembles_that_are_wrong_are_tested_as_they_would_be_released(tmp_path: Path) -> None:
+    """Two sure votes must not count as two of four where they are tested, and as all where they decide."""
+    places = range(400)
+    lean = {"A": 0.8, "B": 0.2}
+    rows = [(2, {"B": 0.99, "A": 0.01}) if place % 3 == 0 else (4, lean) for place in places]
+    votes = [
+        judged(*(vote(k, probs) for k in range(size)), item=f"q{n}") for n, (size, probs) in enumerate(rows)
+    ]
+    written = {
+        "items": [Item(f"q{n}", f"Why {n}?", (f"yes {n}", f"no {n}")) for n in places],
+        "annotations": [Annotation(f"q{n}", "ann", "A") for n in places[:300]],
+        "votes": votes,
+    }
+    for name, records in written.items():
+        write_rows(tmp_path / f"{name}.jsonl", records)
+    config = tmp_path / "trustescalate.toml"
+    config.write_text(
+        "version = 1\n[guarantee]\nalpha = 0.2\ndelta = 0.1\n[ensemble]\nannotators = 2\nshots = 2\n"
+        '[[judges]]\nname = "j"\nbackend = "replay"\nvotes = "votes.jsonl"\n',
+        encoding="utf-8",
     )
-    assert result.score.tolist() == [0.5, 1.0]
+    assert calibrate(config).status == "none"  # a third of all that any threshold releases is wrong
 
 
 def test_votes_are_normalised_over_the_labels_in_the_order_of_the_task() -> None:

@@ -14,17 +14,30 @@ def confidence(
 ) -> Confidence:
     """Label and score of one judge on n items, each judged by its full ensemble.
 
-    Votes that were planned and are missing count like failed ones: in the denominator, for no label. `ties`,
+    Votes that were planned for an item and are missing count like failed ones: in the denominator, for no
+    label. An item scores the same bits alone (`score_bounds`) and among items of larger ensembles. `ties`,
     one number or (n,), orders the rows within a level of the estimator `sampled`.
+
+    >>> from trustescalate.records import TaskKind
+    >>> task = Task(TaskKind.PAIRWISE, "Which is better?", ("A", "B"))
+    >>> pair = [Judgment("q", "small", "f", (Vote(0, "AB", {"A": 1.0}),), planned) for planned in (1, 2)]
+    >>> confidence(task, "ensemble", pair).score.tolist()
+    [1.0, 0.5]
     """
-    if estimator == "sampled":
-        return sampled(padded(task, judgments), ties)
-    return ESTIMATORS[estimator](padded(task, judgments))
+    planned, tie = np.array([judgment.planned for judgment in judgments]), np.asarray(ties)
+    label, score = np.full(len(judgments), -1, dtype=np.int64), np.zeros(len(judgments))
+    for size in np.unique(planned).tolist():
+        rows = np.flatnonzero(planned == size)
+        votes = _padded(task, [judgments[row] for row in rows.tolist()], size)
+        if estimator == "sampled":
+            label[rows], score[rows] = sampled(votes, tie[rows] if tie.ndim else tie)
+        else:
+            label[rows], score[rows] = ESTIMATORS[estimator](votes)
+    return Confidence(label, score)
 
 
-def padded(task: Task, judgments: Sequence[Judgment]) -> FloatArray:
-    """The votes (n, k, c) of n judgments, rows of zeros where votes are missing."""
-    planned = max(judgment.planned for judgment in judgments)
+def _padded(task: Task, judgments: Sequence[Judgment], planned: int) -> FloatArray:
+    """The votes (n, planned, c) of n judgments, rows of zeros where votes are missing."""
     votes = np.zeros((len(judgments), planned, len(task.labels)))
     for row, judgment in enumerate(judgments):
         votes[row, : len(judgment.votes)] = vote_array(task, judgment.votes)

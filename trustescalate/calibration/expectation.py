@@ -4,18 +4,23 @@ It is a guarantee in expectation, and no certificate (`stats.conformal`). Which 
 on all items of a run at once, so nothing is decided before every judge has judged every item.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from trustescalate.calibration.no_certificate import NO_VERDICTS
-from trustescalate.calibration.protocol import Aligned, Judged
+from trustescalate.calibration.protocol import Aligned
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.selection import lot
-from trustescalate.data.clusters import clusters
-from trustescalate.records import CalibrationRow, Certificate, Decision, Item, Label, Step
+from trustescalate.data.clusters import cluster_numbers
+from trustescalate.records import CalibrationRow, Certificate, Decision, Item, Judgment, Label, Step
+from trustescalate.records.columns import Codes, Distinct, Place
 from trustescalate.records.failures import FAILED_VOTES
+from trustescalate.records.item_columns import items_of, places_of
+from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.conformal import Released, fewest_rows, select_run
 from trustescalate.stats.pooling import Votes
 
@@ -25,6 +30,8 @@ NOTHING = "this run releases nothing: no score is high enough"
 SILENT = "no verdict"
 LABELLED = "people labelled it for the calibration, or an item of its group"
 SHARED = "its group has another item in this run: of each group one can be released"
+AT_ONCE = 1_000
+"""Judgments that are read together."""
 
 
 def keep_scored_rows(certificate: Certificate, aligned: Aligned) -> Certificate:
@@ -65,63 +72,127 @@ def _keep_row(labels: Sequence[Label], aligned: Aligned, row: int) -> Calibratio
     )
 
 
-def fully_judged(judged: Judged) -> tuple[str, ...]:
-    """The ids of the items that every judge has judged, sorted."""
-    return tuple(sorted(set.intersection(*map(set, judged.values()))))
+class Cast(NamedTuple):
+    """What a step tells of a judge's votes on an item, but for their label and score."""
+
+    votes: int
+    planned: int
+    failures: tuple[str, ...]
 
 
-def select_items(certificate: Certificate, ids: Sequence[str], judged: Judged) -> Released:
-    """Select the items of a run to release, in the order of `ids`, which are all of them."""
-    names = [binding.judge for binding in certificate.judges]
-    labels = certificate.task.labels
-    place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}
-    rows = certificate.calibration
-    known = Votes(
-        np.array([row.scores for row in rows], dtype=np.float64),
-        np.array([[place.get(label, -1) for label in row.verdicts] for row in rows], dtype=np.int64),
-    )
-    right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
-    return select_run(Scorer.of(certificate).read(names, ids, judged), known, right, certificate.alpha)
+class RunVotes:
+    """What the full ensembles of a run's `size` items say, in arrays by the place of an item and the tier.
+
+    An item takes some twenty bytes for each judge, whatever the number of votes.
+    """
+
+    def __init__(self, certificate: Certificate, size: int) -> None:
+        self._certificate, self._scorer = certificate, Scorer.of(certificate)
+        self._tiers = {binding.judge: tier for tier, binding in enumerate(certificate.judges)}
+        shape = size, len(self._tiers)
+        self._scores, self._labels = np.zeros(shape), np.full(shape, -1, dtype=np.int16)
+        self._casts, self._cast = Distinct[Cast](), np.full(shape, -1, dtype=np.int32)
+        self._unread: list[tuple[Place, int, Judgment]] = []
+
+    def add(self, place: Place, judgment: Judgment) -> None:
+        """Read the judgment of a judge on the item of a place."""
+        tier = self._tiers[judgment.judge]
+        failures = {vote.failure for vote in judgment.votes if vote.failure is not None}
+        cast = Cast(len(judgment.votes), judgment.planned, tuple(sorted(failures)))
+        self._cast[place, tier] = self._casts.number(cast)
+        self._unread.append((place, tier, judgment))
+        if len(self._unread) >= AT_ONCE:
+            self._read()
+
+    def _read(self) -> None:
+        for tier in range(len(self._tiers)):
+            rows = [(place, judgment) for place, own, judgment in self._unread if own == tier]
+            if rows:
+                places = [place for place, _ in rows]
+                said = self._scorer.score([judgment for _, judgment in rows])
+                self._labels[places, tier], self._scores[places, tier] = said
+        self._unread.clear()
+
+    def has(self, place: Place, judge: str) -> bool:
+        """Whether a judge has judged the item of a place."""
+        return bool(self._cast[place, self._tiers[judge]] >= 0)
+
+    def some(self) -> BoolArray:
+        """Which items a judge has judged (n,)."""
+        return np.asarray((self._cast >= 0).any(axis=1))
+
+    def whole(self) -> BoolArray:
+        """Which items every judge has judged (n,)."""
+        return np.asarray((self._cast >= 0).all(axis=1))
+
+    def select(self) -> Released:
+        """Select the items to release, among those that every judge has judged, in their order."""
+        self._read()
+        certificate, whole = self._certificate, self.whole()
+        labels = certificate.task.labels
+        place: Mapping[Label | None, int] = {label: at for at, label in enumerate(labels)}
+        rows = certificate.calibration
+        known = Votes(
+            np.array([row.scores for row in rows], dtype=np.float64),
+            np.array([[place.get(label, -1) for label in row.verdicts] for row in rows], dtype=np.int64),
+        )
+        right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
+        said = Votes(self._scores[whole], self._labels[whole].astype(np.int64))
+        return select_run(said, known, right, certificate.alpha)
+
+    def casts(self, place: Place) -> Sequence[Cast]:
+        """What each judge's votes are on an item that every judge has judged."""
+        return [self._casts.known[cast] for cast in self._cast[place].tolist()]
 
 
-def set_apart(certificate: Certificate, items: Sequence[Item], known: Iterable[Item]) -> Mapping[str, str]:
-    """Return the items that cannot be released, by id, with the reason.
+def set_apart(certificate: Certificate, items: Sequence[Item], known: Sequence[Item]) -> Sequence[str]:
+    """The reason why an item cannot be released, for each item; empty where it can.
 
     Labelled rows are independent, so exchangeability allows one item per group or content, drawn by lot, and
     none from a cluster with a labelled row. `known` holds the labelled rows.
     """
     used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
-    labelled = [item for item in known if item.id in used]
-    mine = {item.id for item in items}
-    apart: dict[str, str] = {}
-    for rows in clusters([*items, *(item for item in labelled if item.id not in mine)]):
-        taken = any(item.id in used for item in rows)
-        first = min(rows, key=lambda item: lot(certificate.seed, item))
-        for item in rows:
-            if taken or item.id != first.id:
-                apart[item.id] = LABELLED if taken else SHARED
-    return {item.id: apart[item.id] for item in items if item.id in apart}
+    here = places_of(items)
+    number = cluster_numbers(chain(items, (item for item in items_of(known, used) if item.id not in here)))
+    labelled = [*(here[item_id] for item_id in used if item_id in here), *range(len(items), len(number))]
+    size = np.bincount(number, minlength=1)
+    size[number[labelled]] = 0  # a cluster with a labelled row
+    own = size[number[: len(items)]]
+    first: dict[int, tuple[str, Place]] = {}
+    for place in np.flatnonzero(own > 1).tolist():
+        mine, cluster = (lot(certificate.seed, items[place]), place), int(number[place])
+        first[cluster] = min(first.get(cluster, mine), mine)
+    free = own == 1
+    free[[place for _, place in first.values()]] = True
+    reasons = ("" if one else SHARED if shared else LABELLED for one, shared in zip(free, own, strict=True))
+    return Codes(reasons)
 
 
-def decide_run(certificate: Certificate, judged: Judged, apart: Mapping[str, str]) -> tuple[Decision, ...]:
-    """The decisions on a whole run: on the items of `judged`, and on those `apart`, for the reason there.
+def decide_run(
+    certificate: Certificate, ids: Sequence[str], votes: RunVotes, apart: Sequence[str]
+) -> Iterator[tuple[Place, Decision]]:
+    """The decisions on a whole run: on the items that every judge has judged, and on those set `apart`.
 
-    A step holds what its judge says with those before it in mind; the last one alone has a threshold.
+    `ids` are those of the items, in whose order the decisions come, each with its place. A step holds what
+    its judge says with those before it in mind; the last one alone has a threshold.
     """
-    ids = fully_judged(judged)
-    selected = select_items(certificate, ids, judged)
-    decided = [_decide(certificate, judged, item_id, selected, at) for at, item_id in enumerate(ids)]
-    left = [Decision(item_id, None, None, None, why, ()) for item_id, why in apart.items()]
-    return (*decided, *left)
+    selected, at = votes.select(), 0
+    for place, (item_id, whole, why) in enumerate(zip(ids, votes.whole().tolist(), apart, strict=True)):
+        if whole:
+            yield place, _decide(certificate, item_id, votes.casts(place), selected, at)
+            at += 1
+        elif why:
+            yield place, Decision(item_id, None, None, None, why, ())
 
 
-def _decide(certificate: Certificate, judged: Judged, item_id: str, run: Released, at: int) -> Decision:
+def _decide(
+    certificate: Certificate, item_id: str, casts: Sequence[Cast], run: Released, at: int
+) -> Decision:
     labels, last = certificate.task.labels, len(certificate.judges) - 1
     released = bool(run.selected.released[at])
     trail = []
-    for tier, binding in enumerate(certificate.judges):
-        judgment, label = judged[binding.judge][item_id], int(run.read.labels[at, tier])
-        score = float(run.read.scores[at, tier])
+    for tier, (binding, cast) in enumerate(zip(certificate.judges, casts, strict=True)):
+        label, score = int(run.read.labels[at, tier]), float(run.read.scores[at, tier])
         step = Step(
             judge=binding.judge,
             label=labels[label] if label >= 0 else None,
@@ -129,9 +200,9 @@ def _decide(certificate: Certificate, judged: Judged, item_id: str, run: Release
             score_upper=score,
             threshold=run.selected.threshold if tier == last else None,
             accepted=released and tier == last,
-            votes=len(judgment.votes),
-            planned=judgment.planned,
-            failures=tuple(sorted({vote.failure for vote in judgment.votes if vote.failure is not None})),
+            votes=cast.votes,
+            planned=cast.planned,
+            failures=cast.failures,
         )
         trail.append(step)
     if released:

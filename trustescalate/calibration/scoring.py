@@ -8,7 +8,7 @@ import numpy as np
 from trustescalate.calibration.protocol import Judged, Protocol
 from trustescalate.calibration.votes import confidence, score_bounds
 from trustescalate.errors import DataError
-from trustescalate.records import Certificate, Item, Pooling, Task, Vote
+from trustescalate.records import Certificate, Item, Judgment, Pooling, Task, Vote
 from trustescalate.records.jsonl import digest
 from trustescalate.stats.bounds import FloatArray
 from trustescalate.stats.confidence import Bounds, Confidence, normalised
@@ -52,8 +52,11 @@ class Scorer:
 
     def read_one(self, judge: str, rows: Sequence[str], judged: Judged) -> Confidence:
         """Label and score of one judge on rows that it judged."""
-        judgments = [judged[judge][item_id] for item_id in rows]
-        ties = np.array([self._tie(item_id) for item_id in rows])
+        return self.score([judged[judge][item_id] for item_id in rows])
+
+    def score(self, judgments: Sequence[Judgment]) -> Confidence:
+        """Label and score of each of one judge's full ensembles."""
+        ties = np.array([self._tie(judgment.item_id) for judgment in judgments])
         return confidence(self.task, self.estimator, judgments, ties)
 
     def bounds(self, item: Item, votes: Sequence[Vote], planned: int) -> Bounds:

@@ -4,14 +4,20 @@ Judgments are recorded as they come, decisions after the last one; a resumed run
 and reaches the same decisions.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from trustescalate.calibration.expectation import decide_run, set_apart
+import numpy as np
+
+from trustescalate.calibration.expectation import RunVotes, decide_run, set_apart
 from trustescalate.cascade.run_writer import RunWriter
 from trustescalate.cascade.runner import collect_judgments
 from trustescalate.judges.base import Judge
 from trustescalate.records import Decision, Item, Judgment, Run
+from trustescalate.records.columns import Column
+from trustescalate.records.decisions import decided_places
+from trustescalate.records.item_columns import ids_of, places_of
+from trustescalate.records.stored import take_items
 
 
 class Recorder(NamedTuple):
@@ -25,7 +31,7 @@ class Recorder(NamedTuple):
 async def judge_then_decide(
     run: Run,
     judges: Sequence[Judge],
-    known: Iterable[Item],
+    known: Sequence[Item],
     recorder: Recorder,
     *,
     ahead: Callable[[Sequence[Item]], Awaitable[None]],
@@ -36,30 +42,28 @@ async def judge_then_decide(
     `known` are the items that may have human labels; `ahead` receives the items to judge. Raises what stopped
     it early, after all answers so far are recorded.
     """
-    certificate = run.header.certificate
-    apart = set_apart(certificate, run.items, known)
-    judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
+    certificate, places = run.header.certificate, places_of(run.items)
+    apart, votes = set_apart(certificate, run.items, known), RunVotes(certificate, len(run.items))
     for judgment in run.judgments:
-        judged[judgment.judge][judgment.item_id] = judgment
-    asked = {item.id: item for item in run.items if item.id not in apart}
-    todo = [item for item in asked.values() if not all(item.id in rows for rows in judged.values())]
-    done = len(asked) - len(todo)
+        votes.add(places[judgment.item_id], judgment)
+    free = np.fromiter((not why for why in apart), np.bool_, len(apart))
+    missing = free & ~votes.whole()
+    todo = take_items(run.items, Column("I", np.flatnonzero(missing)))
+    done = int(np.count_nonzero(free & ~missing))
 
     def collect(judgment: Judgment) -> None:
         nonlocal done
-        if (
-            judgment.item_id not in judged[judgment.judge]
-        ):  # recorded already if the run stopped within this item
+        place = places[judgment.item_id]
+        if not votes.has(place, judgment.judge):  # recorded already if the run stopped within this item
             recorder.writer.record_judgment(judgment)
-            judged[judgment.judge][judgment.item_id] = judgment
+            votes.add(place, judgment)
         done += judgment.judge == judges[-1].name
         recorder.progress(judgment.failed, done)
 
     await ahead(todo)
     await collect_judgments(todo, judges, collect=collect, in_flight=in_flight)
-    decided = {decision.item_id for decision in run.decisions}
-    decisions = decide_run(certificate, judged, apart)
-    new = [decision for decision in decisions if decision.item_id not in decided]
-    recorder.writer.record_decisions(new)
-    for decision in new:
-        recorder.decided(decision)
+    decided = decided_places(run)
+    for place, decision in decide_run(certificate, ids_of(run.items), votes, apart):
+        if decided[place] < 0:
+            recorder.writer.record([], decision)
+            recorder.decided(decision)

@@ -120,10 +120,6 @@ class RunWriter:
     def _must_be_served(self, judgments: Sequence[Judgment]) -> None:
         must_be_served(self._folder.header.certificate, judgments, self._pinned)
 
-    def record_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Write the decisions on items with recorded judgments."""
-        append(self._files[DECISIONS], b"".join(encode(decision) + b"\n" for decision in decisions))
-
     def close(self) -> None:
         """Release the folder."""
         for file in (*self._files.values(), self._lock):

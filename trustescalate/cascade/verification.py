@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trustescalate.calibration.expectation import LABELLED, SHARED, decide_run
+from trustescalate.calibration.expectation import LABELLED, SHARED, RunVotes, decide_run
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.cascade.batch import BY_PEOPLE, TORN
 from trustescalate.cascade.runner import Deciding, certified_cascade, uncertified_cascade
 from trustescalate.errors import DataError
 from trustescalate.judges.base import are_probabilities
 from trustescalate.records import Certificate, Channel, Decision, Item, Judgment, Step, Usage, Vote
-from trustescalate.records.columns import Column
+from trustescalate.records.columns import Codes, Column, Place
 from trustescalate.records.decisions import PackedDecisions
 from trustescalate.records.jsonl import decode
 from trustescalate.records.judge_counts import Counts
@@ -121,10 +121,10 @@ def check_rows(
     those of an uncertified run, whose certificate decides nothing. Raises DataError for a damaged row.
     """
     wrong, problems = list(recorded.problems), list[Unfollowed]()
-    rows = _judged(certificate, items, recorded, wrong)
     if certificate.status == "expected":
-        each = _derive_together(certificate, items, rows, recorded)
+        each = _derive_together(certificate, items, recorded, wrong)
     else:
+        rows = _judged(certificate, items, recorded, wrong)
         each = _derive_each(certificate, items, rows, recorded, thresholds)
     used, starts, changed = Column("I"), Column("I", [0]), dict[int, Judgment]()
     counts = Counts()
@@ -319,35 +319,36 @@ def _not_by_people(recorded: Decision, own: Mapping[str, Judgment]) -> str:
 
 
 def _derive_together(
-    certificate: Certificate, items: StoredItems, rows: Iterator[_Own], recorded: Recorded
+    certificate: Certificate, items: StoredItems, recorded: Recorded, problems: list[Unfollowed]
 ) -> Iterator[_Derived]:
-    """Derive all decisions of the claim "expected" from the votes on all items, which are held in memory.
+    """Derive all decisions of the claim "expected" from the votes on all items, which are read twice.
 
     Items that nobody judges follow from the labelled rows beside them, which a run does not hold: they have
     no votes, no label, and one of two reasons.
     """
-    decisions = {row.item_id: row for row in recorded.decisions}
-    each = dict(zip(items.ids, rows, strict=True))
-    apart = {row.item_id: row.reason for row in decisions.values() if row.reason in (LABELLED, SHARED)}
-    names = [seal.judge for seal in certificate.judges]
-    votes = {item_id: own.judgments for item_id, own in each.items() if own.judgments}
-    judged = {name: {item: own[name] for item, own in votes.items() if name in own} for name in names}
-    whole = all(own.keys() >= set(names) for own in votes.values())
-    derived = {}
-    sound = all(own.sound for own in each.values())
-    if decisions and whole and sound:
-        derived = {row.item_id: row for row in decide_run(certificate, judged, apart)}
-    for item_id, own in each.items():
-        recorded_one = decisions.get(item_id)
-        problem = ""
-        if not sound:
-            problem = ""
-        elif recorded_one is not None and item_id not in derived:
-            problem = "is decided, and not every judge has judged every item"
-        elif recorded_one is not None and item_id in apart and own.judgments:
-            problem = "is set apart, and there are votes of judges"
-        elif recorded_one is not None:
-            problem = difference(recorded_one, derived[item_id])
+    decisions, votes = recorded.decisions, RunVotes(certificate, len(items))
+    reasons = ("" if row < 0 else decisions[row].reason for row in recorded.decided)
+    apart = Codes(reason if reason in (LABELLED, SHARED) else "" for reason in reasons)
+    sound = True
+    for place, own in enumerate(_judged(certificate, items, recorded, problems)):
+        sound = sound and own.sound
+        for judgment in own.judgments.values() if own.sound else ():
+            votes.add(place, judgment)
+    derived: Iterator[tuple[Place, Decision]] = iter(())
+    if sound and len(decisions) and not (votes.some() & ~votes.whole()).any():
+        derived = decide_run(certificate, items.ids, votes, apart)
+    following = next(derived, None)
+    for place, own in enumerate(_judged(certificate, items, recorded, [])):
+        decision, problem = None, ""
+        if following is not None and following[0] == place:
+            decision, following = following[1], next(derived, None)
+        if sound and recorded.decided[place] >= 0:
+            if decision is None:
+                problem = "is decided, and not every judge has judged every item"
+            elif apart[place] and own.judgments:
+                problem = "is set apart, and there are votes of judges"
+            else:
+                problem = difference(decisions[recorded.decided[place]], decision)
         yield _Derived(own, list(own.judgments.values()), problem)
 
 

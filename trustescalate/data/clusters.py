@@ -36,7 +36,7 @@ def content_digest(item: Item) -> str:
 def clusters(items: Sequence[Item]) -> list[list[Item]]:
     """Items that must stay together: same group, or same content. The smallest sets closed under both."""
     members: dict[int, list[Item]] = defaultdict(list)
-    for item, number in zip(items, _cluster_numbers(items).tolist(), strict=True):
+    for item, number in zip(items, cluster_numbers(items).tolist(), strict=True):
         members[number].append(item)
     return list(members.values())
 
@@ -49,7 +49,7 @@ def clustered_with(items: Sequence[Item], ids: Collection[str]) -> set[str]:
     ['a', 'b']
     """
     here, known = places_of(items), ids_of(items)
-    number = _cluster_numbers(items)
+    number = cluster_numbers(items)
     chosen = number[[here[item_id] for item_id in ids if item_id in here]]
     return {known[place] for place in np.flatnonzero(np.isin(number, chosen)).tolist()}
 
@@ -66,7 +66,7 @@ def independent_items(items: Sequence[Item], known: Sequence[Item], taken: Set[s
     """
     here, ids = places_of(items), ids_of(items)
     used = [item for item in items_of(known, taken) if item.id not in here]
-    number = _cluster_numbers(chain(items, used))
+    number = cluster_numbers(chain(items, used))
     rows = [*(here[item_id] for item_id in taken if item_id in here), *range(len(items), len(number))]
     size = np.bincount(number)
     size[number[rows]] = 0  # a cluster with a row that is taken
@@ -80,7 +80,7 @@ def independent_items(items: Sequence[Item], known: Sequence[Item], taken: Set[s
     return Chosen(items, free)
 
 
-def _cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:
+def cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:
     """A number for each item, the same for items that must stay together (`clusters`)."""
     contents, groups, grouped = Column("Q"), Column("Q"), Column("I")
     for place, item in enumerate(items):

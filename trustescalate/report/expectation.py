@@ -3,8 +3,9 @@
 No figure here limits anything in the run at hand, and no sentence calls it certified.
 """
 
-from trustescalate.calibration.expectation import fully_judged, select_items
-from trustescalate.records import Certificate, Judgment, Run
+from trustescalate.calibration.expectation import RunVotes
+from trustescalate.records import Certificate, Run
+from trustescalate.records.stored import placed_judgments
 from trustescalate.report import figures
 from trustescalate.report.certificate_figures import human_reference
 from trustescalate.report.figures import Figure, count, missing, words
@@ -45,10 +46,10 @@ def guarantee_section(certificate: Certificate, run: Run | None) -> Section:
 
 
 def _check_text(certificate: Certificate, run: Run) -> str:
-    judged: dict[str, dict[str, Judgment]] = {binding.judge: {} for binding in certificate.judges}
-    for row in run.judgments:
-        judged[row.judge][row.item_id] = row
-    result = select_items(certificate, fully_judged(judged), judged)
+    votes = RunVotes(certificate, len(run.items))
+    for place, judgment in placed_judgments(run):
+        votes.add(place, judgment)
+    result = votes.select()
     m, n, alpha, selected = result.items, result.rows, certificate.alpha, result.selected
     released = int(selected.released.sum())
     judged_counts = f"{m:,} items of the run and {n:,} labelled rows have a verdict"

@@ -284,7 +284,7 @@ def test_items_that_hang_together_or_were_labelled_take_no_part(done: tuple[Path
     assert apart["c"] == LABELLED
     assert [list(apart.values()).count(why) for why in (LABELLED, SHARED)] == [1, 2]
     assert len({"a", "b"} & set(apart)) == len({"d", "e"} & set(apart)) == 1
-    assert list(set_apart(outcome, [labelled, *fresh], [labelled])) == [LABELLED, *[""] * 5]
+    assert list(set_apart(outcome, [labelled, *fresh], [labelled])) == [LABELLED, *[None] * 5]
 
 
 def test_of_each_group_one_item_takes_part_and_nobody_is_asked_about_the_others(

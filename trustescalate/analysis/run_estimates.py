@@ -1,6 +1,6 @@
 """Add estimates to a run: of its items, of the population, score drift and the leaderboard."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,15 +12,16 @@ from trustescalate.analysis.leaderboard import standings
 from trustescalate.analysis.product import product as one_product
 from trustescalate.analysis.shift_check import tier_shifts
 from trustescalate.calibration.files import certificate_votes
-from trustescalate.calibration.population import Judged, overall
+from trustescalate.calibration.population import Groups, Judged, overall
 from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config
 from trustescalate.data.clusters import independent_items
 from trustescalate.data.dataset import Dataset
 from trustescalate.errors import TrustEscalateError
 from trustescalate.records import Item, Overall, Product, Run
-from trustescalate.records.item_columns import joined_groups
-from trustescalate.records.item_fields import value_of
+from trustescalate.records.columns import Codes
+from trustescalate.records.item_columns import joined_groups, joined_values
+from trustescalate.records.item_fields import value_of, values_of
 
 
 def with_estimates(config: Config, run: Run, data: Dataset, baseline: str | None = None) -> Run:
@@ -82,6 +83,11 @@ def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | N
     if config.criteria:
         return replace(run, criteria=criteria_estimates(config, run, judged, data.annotations, items))
     groups = joined_groups(data.items, run.items)
-    strata = None if by is None else {i.id: value_of(i, by) for i in chain(data.items, run.items)}
+    strata = None if by is None else _kinds(data.items, run.items, by)
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None
     return replace(run, overall=overall(run, judged, data.annotations, groups, strata), standings=board)
+
+
+def _kinds(first: Sequence[Item], second: Sequence[Item], by: str) -> Groups:
+    """The value of a field of each item of both that has one, by id."""
+    return joined_values(values_of(first, by), second, Codes(value_of(item, by) for item in second))

@@ -145,8 +145,8 @@ class RunVotes:
         return [self._casts.known[cast] for cast in self._cast[place].tolist()]
 
 
-def set_apart(certificate: Certificate, items: Sequence[Item], known: Sequence[Item]) -> Sequence[str]:
-    """The reason why an item cannot be released, for each item; empty where it can.
+def set_apart(certificate: Certificate, items: Sequence[Item], known: Sequence[Item]) -> Sequence[str | None]:
+    """The reason why an item cannot be released, for each item; None where it can.
 
     Labelled rows are independent, so exchangeability allows one item per group or content, drawn by lot, and
     none from a cluster with a labelled row. `known` holds the labelled rows.
@@ -164,12 +164,12 @@ def set_apart(certificate: Certificate, items: Sequence[Item], known: Sequence[I
         first[cluster] = min(first.get(cluster, mine), mine)
     free = own == 1
     free[[place for _, place in first.values()]] = True
-    reasons = ("" if one else SHARED if shared else LABELLED for one, shared in zip(free, own, strict=True))
+    reasons = (None if one else SHARED if shared else LABELLED for one, shared in zip(free, own, strict=True))
     return Codes(reasons)
 
 
 def decide_run(
-    certificate: Certificate, ids: Sequence[str], votes: RunVotes, apart: Sequence[str]
+    certificate: Certificate, ids: Sequence[str], votes: RunVotes, apart: Sequence[str | None]
 ) -> Iterator[tuple[Place, Decision]]:
     """The decisions on a whole run: on the items that every judge has judged, and on those set `apart`.
 

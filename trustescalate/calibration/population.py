@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, count
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from trustescalate.calibration.judged_rows import (
 )
 from trustescalate.calibration.protocol import Protocol
 from trustescalate.calibration.scoring import Scorer
-from trustescalate.data.item_sets import Chosen, mask_of
+from trustescalate.data.item_sets import Chosen, mask_of, number_texts
 from trustescalate.data.labels import dropped_ties, majority, sampled, stated_labels
 from trustescalate.records import (
     Annotation,
@@ -225,11 +225,9 @@ def _kinds(
     """The kind of each unit: that of its first item; without units, of each item."""
     if unit is None or units is None:
         return list(map(strata.get, ids))
-    kind: dict[int, str | None] = {}
-    for number, item_id in zip(unit.tolist(), ids, strict=True):
-        if number not in kind:
-            kind[number] = strata.get(item_id)
-    return [kind[number] for number in units.tolist()]
+    numbers, first = np.unique(unit, return_index=True)
+    kinds = list(map(strata.get, ids))
+    return [kinds[place] for place in first[np.searchsorted(numbers, units)].tolist()]
 
 
 def errors_are_counted(certificate: Certificate) -> bool:
@@ -410,14 +408,7 @@ def unit_codes(ids: Iterable[str], groups: Groups) -> CodeArray:
     """A number for the unit of each item (n,), the same for items of one unit."""
     if not groups:
         return np.arange(sum(1 for _ in ids), dtype=np.int32)
-    codes: dict[str, int] = {}
-    alone = count(-1, -1)  # an item without a cluster needs no name
-    numbers = (
-        next(alone) if (group := groups.get(item_id)) is None else codes.setdefault(group, len(codes))
-        for item_id in ids
-    )
-    given = np.fromiter(numbers, dtype=np.int32)
-    return np.subtract(len(codes) - 1, given, out=given, where=given < 0)
+    return number_texts(map(groups.get, ids))
 
 
 def unit_of(item_id: str, groups: Groups) -> str:

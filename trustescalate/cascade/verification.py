@@ -327,8 +327,8 @@ def _derive_together(
     no votes, no label, and one of two reasons.
     """
     decisions, votes = recorded.decisions, RunVotes(certificate, len(items))
-    reasons = ("" if row < 0 else decisions[row].reason for row in recorded.decided)
-    apart = Codes(reason if reason in (LABELLED, SHARED) else "" for reason in reasons)
+    reasons = (None if row < 0 else decisions[row].reason for row in recorded.decided)
+    apart = Codes(reason if reason in (LABELLED, SHARED) else None for reason in reasons)
     sound = True
     for place, own in enumerate(_judged(certificate, items, recorded, problems)):
         sound = sound and own.sound

@@ -22,7 +22,7 @@ IN_MEMORY = 1 << 19
 BLOCK = 1 << 12
 """Bytes that are read from it at a time."""
 FEW = 1 << 14
-"""Texts whose places are in memory."""
+"""Texts that are held in memory, or whose places are."""
 NEAR = BLOCK // 8
 """Hashes that are searched in one block."""
 SURROGATES = "surrogatepass"
@@ -219,28 +219,50 @@ class Distinct(Generic[T]):
         return number
 
 
-class Codes(Lazy[T]):
-    """Values of which many are equal: each is held once."""
+class Codes(Lazy[str | None]):
+    """Texts of which many are equal, or None: the first `FEW` different ones are held once.
 
-    def __init__(self, values: Iterable[T] = ()) -> None:
-        self._codes, self._distinct = Column("I"), Distinct[T]()
-        self.known: Sequence[T] = self._distinct.known
+    Further ones lie in a file as they come.
+
+    >>> list(Codes(["a", None, "a"]))
+    ['a', None, 'a']
+    """
+
+    def __init__(self, values: Iterable[str | None] = ()) -> None:
+        self._codes, self._more = Column("I"), Texts()
+        self._known: list[str | None] = [None]
+        self._numbers: dict[str, int] = {}
         for value in values:
             self.append(value)
 
-    def append(self, value: T) -> None:
+    def append(self, value: str | None) -> None:
         """Append a value."""
-        self._codes.append(self._distinct.number(value))
+        code = 0 if value is None else self._numbers.get(value, -1)
+        if value is not None and code < 0:
+            code = len(self._known) + len(self._more)
+            if len(self._known) < FEW:
+                self._numbers[value] = code
+                self._known.append(value)
+            else:
+                self._more.append(value)
+        self._codes.append(code)
+
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing but None."""
+        return len(self._known) == 1 and not self._more
 
     def __len__(self) -> int:
         return len(self._codes)
 
-    def __iter__(self) -> Iterator[T]:
-        return map(self.known.__getitem__, self._codes)
+    def __iter__(self) -> Iterator[str | None]:
+        return map(self._value, self._codes)
 
-    def _at(self, place: Place) -> T:
-        value: T = self.known[self._codes[place]]
-        return value
+    def _at(self, place: Place) -> str | None:
+        return self._value(self._codes[place])
+
+    def _value(self, code: int) -> str | None:
+        return self._known[code] if code < len(self._known) else self._more[code - len(self._known)]
 
 
 class Picked(Lazy[T]):
@@ -248,7 +270,7 @@ class Picked(Lazy[T]):
 
     def __init__(self, rows: Sequence[T], places: Sequence[Place]) -> None:
         self._rows, self._places = rows, places
-        self.known: Sequence[T] | None = getattr(rows, "known", None)  # all values there can be (`Codes`)
+        self.none: bool = getattr(rows, "none", False)  # see `Codes`
 
     def __len__(self) -> int:
         return len(self._places)

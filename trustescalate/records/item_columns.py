@@ -33,8 +33,7 @@ class _ValueById(Mapping[str, str]):
 
     def __init__(self, places: Mapping[str, Place], values: Sequence[str | None]) -> None:
         self._places, self._values = places, values
-        known = getattr(values, "known", None)
-        self._none = known is not None and all(value is None for value in known)
+        self._none: bool = getattr(values, "none", False)
 
     def __getitem__(self, item_id: str) -> str:
         value = None if self._none else self._values[self._places[item_id]]
@@ -119,10 +118,47 @@ def groups_of(items: Sequence[Item]) -> Mapping[str, str | None]:
 
 
 def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str, str | None]:
-    """The clusters of the items of both; those of `second` count where both have an item."""
-    here = places_of(second)
-    others = {item_id: group for item_id, group in groups_of(first).items() if item_id not in here}
-    return others | dict(groups_of(second)) if others else groups_of(second)
+    """The clusters of the items of both; those of `second` count where both have an item.
+
+    >>> one, other = Item("a", "?", ("x",), group="g"), Item("a", "?", ("x",))
+    >>> dict(joined_groups([one], [other])), dict(joined_groups([other], [one]))
+    ({}, {'a': 'g'})
+    """
+    columns = columns_of(second)
+    groups = [item.group for item in second] if columns is None else columns.groups
+    return joined_values(groups_of(first), second, groups)
+
+
+def joined_values(
+    first: Mapping[str, str | None], items: Sequence[Item], values: Sequence[str | None]
+) -> Mapping[str, str | None]:
+    """The value of each of these items that has one, by id, and of other ids that of `first`."""
+    return _Joined(first, places_of(items), values)
+
+
+class _Joined(Mapping[str, str | None]):
+    def __init__(
+        self, first: Mapping[str, str | None], places: Mapping[str, Place], values: Sequence[str | None]
+    ) -> None:
+        self._first, self._places, self._values = first, places, values
+
+    def __getitem__(self, item_id: str) -> str | None:
+        place = self._places.get(item_id)
+        value = self._first.get(item_id) if place is None else self._values[place]
+        if value is None:
+            raise KeyError(item_id)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        pairs = zip(self._places, self._values, strict=True)
+        yield from (item_id for item_id, value in pairs if value is not None)
+        yield from (item_id for item_id in self._first if item_id not in self._places)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
 
 
 def value_by_id(items: Sequence[Item], values: Iterable[str | None]) -> Mapping[str, str]:

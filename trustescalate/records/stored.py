@@ -249,7 +249,7 @@ def read_items(path: Path, each: Callable[[int, Item], object]) -> tuple[Sequenc
 
     Gives the good items, and one sentence `file:line: what` for each bad line.
     """
-    ids, groups, several = Texts(), Codes[str | None](), False
+    ids, groups, several = Texts(), Codes(), False
 
     def add(number: int, _: int, item: Item) -> None:
         nonlocal several

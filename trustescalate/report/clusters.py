@@ -1,12 +1,15 @@
 """State which items a claim is about: those outside it, and how clustered items count."""
 
-from collections import Counter
 from collections.abc import Sequence
 from statistics import median_low
 
+import numpy as np
+
+from trustescalate.calibration.population import unit_codes
+from trustescalate.data.item_sets import number_texts
 from trustescalate.records import Certificate, Clusters, Item
-from trustescalate.records.criteria import BY_CRITERION, ask_several, row_name
-from trustescalate.records.item_columns import groups_of
+from trustescalate.records.criteria import BY_CRITERION, ask_several, split_row_id
+from trustescalate.records.item_columns import groups_of, ids_of
 
 Sizes = tuple[int, int, int]
 """The smallest size of a cluster, the median and the largest."""
@@ -108,12 +111,14 @@ def _clusters(certificate: Certificate, run: Sizes) -> Clusters | None:
 
 def cluster_sizes(items: Sequence[Item]) -> list[int]:
     """Size every cluster, in ascending order; an item without a cluster is one, whatever its criteria."""
-    if not ask_several(items):
-        groups = groups_of(items)
-        return sorted([*Counter(groups.values()).values(), *[1] * (len(items) - len(groups))])
-    names = {(item.group, row_name(item).item_id) for item in items}
-    clusters = Counter(group for group, _ in names if group is not None)
-    return sorted([*clusters.values(), *(1 for group, _ in names if group is None)])
+    groups, ids = groups_of(items), ids_of(items)
+    if not groups:
+        return [1] * len(items)
+    unit = unit_codes(ids, groups)
+    if ask_several(items):  # an item counts once, and its rows have one group
+        unit = unit[np.unique(number_texts(split_row_id(each).item_id for each in ids), return_index=True)[1]]
+    sizes: list[int] = np.sort(np.unique(unit, return_counts=True)[1]).tolist()
+    return sizes
 
 
 def spread_of(sizes: Sequence[int]) -> Sizes:

@@ -1,10 +1,13 @@
 """Estimate the mean of each criterion over all items, and their weighted total."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from trustescalate.calibration.population import (
+    FEWEST_LABELS,
     Groups,
     Judged,
     Known,
@@ -16,36 +19,37 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.cascade.run_folder import used_items
 from trustescalate.config import Config
-from trustescalate.data.clusters import independent_items, own_group
-from trustescalate.records import Annotation, Item, Overall, Run, Task
-from trustescalate.records.criteria import Criteria, CriterionMean, RowName, row_name
+from trustescalate.data.clusters import independent_items
+from trustescalate.data.dataset import Dataset
+from trustescalate.data.item_sets import Numbers
+from trustescalate.records import Annotation, Item, Label, Overall, Run, Task
+from trustescalate.records.columns import Column
+from trustescalate.records.criteria import Criteria, CriterionMean, cluster_of_rows, row_id, split_row_id
+from trustescalate.records.item_columns import ids_of, joined_groups, places_of
 from trustescalate.records.policies import certified_groups
+from trustescalate.records.stored import select_items, take_rows
 
 UNIT = {"lowest": 0.0, "highest": 1.0}
 """The ends of the scale of the total."""
 
 
 def criteria_estimates(
-    config: Config, run: Run, judged: Judged, annotations: Iterable[Annotation], items: Mapping[str, Item]
+    config: Config, run: Run, judged: Judged, annotations: Iterable[Annotation], items: Sequence[Item]
 ) -> Criteria:
     """The criteria of a run, each with its mean over all items, and the weighted total.
 
-    `items` are the rows by id, of the run and of its certificate. Each criterion is estimated as a task of
-    its own (`calibration.population.overall`), on rows of which an item has one. The total is the mean over
-    items of their weighted values: predictions of all items that were judged on every criterion, corrected by
-    the items that people labelled on every one. An item is one unit in all of them, and clusters stay
-    clusters.
+    `items` are the rows that its certificate was made from. Each criterion is estimated as a task of its own
+    (`calibration.population.overall`), on rows of which an item has one. The total is the mean over items of
+    their weighted values: predictions of all items that were judged on every criterion, corrected by the
+    items that people labelled on every one. An item is one unit in all of them, and clusters stay clusters.
     """
     notes: dict[str, list[Annotation]] = defaultdict(list)
     for note in annotations:
         notes[note.criterion or ""].append(note)
-    names = {item_id: row_name(item) for item_id, item in items.items()}
-    groups = {
-        item_id: None if item.group == own_group(item) else item.group for item_id, item in items.items()
-    }
+    groups = _OwnClusters(joined_groups(items, run.items))
     guaranteed = {guarantee.value: guarantee for guarantee in run.header.certificate.groups}
     passed = {guarantee.value for guarantee in certified_groups(run.header.certificate)}
-    each, known = [], {}
+    each, total = list[CriterionMean](), _Total(config)
     for table in config.criteria:
         task = table.task(config.task)
         values = label_values(task)
@@ -66,78 +70,108 @@ def criteria_estimates(
             )
         )
         if values is not None and not not_measurable(part):
-            known[table.name] = _by_item(known_rows(part, judged, notes[table.name], values), values, names)
-    total = _total(config, known, each, {name.item_id: groups[row] for row, name in names.items()})
-    return Criteria(tuple(each), total)
+            known = known_rows(part, judged, notes[table.name], values)
+            total.add(table.name, part.items, known, values)
+    return Criteria(tuple(each), total.overall(each, groups))
 
 
-def part_of(run: Run, name: str, task: Task, items: Mapping[str, Item]) -> Run:
+def part_of(run: Run, name: str, task: Task, items: Sequence[Item]) -> Run:
     """The part of a run that is about one criterion, as a run of its own.
 
-    `items` are the rows by id, of the run and of its certificate.
+    `items` are the rows that its certificate was made from.
     """
-    own = {item_id for item_id, item in items.items() if row_name(item).criterion == name}
     certificate = run.header.certificate
-    roles = {role: tuple(row for row in ids if row in own) for role, ids in certificate.roles.items()}
-    judged = tuple(item for item in run.items if item.id in own)
-    certificate = replace(
-        certificate,
-        task=task,
-        roles=roles,
-        groups=tuple(guarantee for guarantee in certificate.groups if guarantee.value == name),
-    )
-    header = replace(run.header, items=len(judged), certificate=certificate)
-    known = [item for item_id, item in items.items() if item_id in own]
-    return replace(
-        run,
-        header=header,
-        items=judged,
-        judgments=tuple(row for row in run.judgments if row.item_id in own),
-        decisions=tuple(row for row in run.decisions if row.item_id in own),
-        annotations=tuple(note for note in run.annotations if note.item_id in own),
-        independent=independent_items(judged, known, used_items(header), certificate.seed),
-    )
+    roles = {role: tuple(filter(_is_of(name), ids)) for role, ids in certificate.roles.items()}
+    groups = tuple(guarantee for guarantee in certificate.groups if guarantee.value == name)
+    certificate = replace(certificate, task=task, roles=roles, groups=groups)
+    own = _is_of(name)
+    part = take_rows(run, Column("I", (place for place, row in enumerate(ids_of(run.items)) if own(row))))
+    header = replace(run.header, items=len(part.items), certificate=certificate)
+    independent = independent_items(part.items, items, used_items(header), certificate.seed)
+    return replace(part, header=header, independent=independent)
 
 
-def _by_item(known: Known, values: Mapping[str, float], names: Mapping[str, RowName]) -> Known:
-    """The values of rows as places between the ends of their scale, by item."""
-    low, high = min(values.values()), max(values.values())
-
-    def place(value: float) -> float:
-        return (value - low) / (high - low)
-
-    return Known(
-        {names[row].item_id: (place(a), place(b)) for row, (a, b) in known.labelled.items()},
-        {names[row].item_id: place(value) for row, value in known.fresh.items()},
-    )
+def rows_of(data: Dataset, name: str) -> Dataset:
+    """The rows of one criterion."""
+    notes = tuple(note for note in data.annotations if note.criterion == name)
+    return Dataset(select_items(data.items, _is_of(name)), notes)
 
 
-def _total(
-    config: Config, known: Mapping[str, Known], each: Sequence[CriterionMean], groups: Groups
-) -> Overall:
-    missing = [one for one in each if one.name not in known]
-    if missing:
-        return Overall(None, f"{missing[0].name!r} has no mean: {missing[0].mean.reason}")
-    weights = {table.name: table.weight for table in config.criteria}
-    whole = sum(weights.values())
+def _is_of(name: str) -> Callable[[str], bool]:
+    """Whether the id of a row names this criterion."""
+    return lambda row: split_row_id(row).criterion == name
 
-    def on_all(rows: Sequence[Mapping[str, object]]) -> list[str]:
-        return [item_id for item_id in rows[0] if all(item_id in row for row in rows)]
 
-    labelled, fresh = ([getattr(known[name], side) for name in weights] for side in ("labelled", "fresh"))
-    total = Known(
-        {
-            item_id: (
-                sum(weights[name] * known[name].labelled[item_id][0] for name in weights) / whole,
-                sum(weights[name] * known[name].labelled[item_id][1] for name in weights) / whole,
+class _OwnClusters(Mapping[str, str | None]):
+    """The cluster of each row whose item is in one: an item is no cluster of its own rows."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+
+    def __getitem__(self, row: str) -> str:
+        group = self._groups[row]
+        if group is None or group == cluster_of_rows(split_row_id(row).item_id, None):
+            raise KeyError(row)
+        return group
+
+    def __iter__(self) -> Iterator[str]:
+        return (row for row in self._groups if row in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+
+class _Total:
+    """Sums the values of each item over the criteria, as places between the ends of their scales.
+
+    An item stands under the id of its row of the first criterion, `rows` being those rows.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._weights = {table.name: table.weight for table in config.criteria}
+        self._added: list[str] = []
+        self._labelled: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._rows: Sequence[Item] = ()
+        self._sum, self._count = np.zeros(0), np.zeros(0, np.int32)
+
+    def add(self, name: str, rows: Sequence[Item], known: Known, values: Mapping[Label, float]) -> None:
+        """Add what is known of the `rows` of a criterion."""
+        low, high = min(values.values()), max(values.values())
+        if not self._added:
+            self._rows, self._sum = rows, np.zeros(len(rows))
+            self._count = np.zeros(len(rows), np.int32)
+        self._added.append(name)
+        weight, places = self._weights[name], places_of(self._rows)
+        for row, pair in known.labelled.items():
+            predicted, label = ((value - low) / (high - low) for value in pair)
+            self._labelled[self._first(row)].append((weight * predicted, weight * label))
+        for row, value in zip(known.fresh, known.fresh.values(), strict=True):
+            place = places.get(self._first(row))
+            if place is not None:
+                self._sum[place] += weight * ((value - low) / (high - low))
+                self._count[place] += 1
+
+    def _first(self, row: str) -> str:
+        return row_id(split_row_id(row).item_id, self._added[0])
+
+    def overall(self, each: Sequence[CriterionMean], groups: Groups) -> Overall:
+        """The mean over the items that are known on every criterion."""
+        missing = [one for one in each if one.name not in self._added]
+        if missing:
+            return Overall(None, f"{missing[0].name!r} has no mean: {missing[0].mean.reason}")
+        whole = sum(self._weights.values())
+        labelled = {
+            row: (sum(predicted for predicted, _ in pairs) / whole, sum(label for _, label in pairs) / whole)
+            for row, pairs in self._labelled.items()
+            if len(pairs) == len(each)
+        }
+        mean = np.where(self._count == len(each), self._sum / whole, np.nan)
+        known = Known(labelled, Numbers(self._rows, mean))
+        if len(known.labelled) < FEWEST_LABELS or not known.fresh:
+            return Overall(
+                None, "fewer than two items are labelled on every criterion, or none is judged on all"
             )
-            for item_id in on_all(labelled)
-        },
-        {
-            item_id: sum(weights[name] * known[name].fresh[item_id] for name in weights) / whole
-            for item_id in on_all(fresh)
-        },
-    )
-    if len(total.labelled) < 2 or not total.fresh:
-        return Overall(None, "fewer than two items are labelled on every criterion, or none is judged on all")
-    return estimate_mean(total, UNIT, groups)
+        return estimate_mean(known, UNIT, groups)

@@ -1,17 +1,17 @@
 """State what a run says of the product by criterion, and by the weighted total of all criteria."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
-from trustescalate.analysis.criteria import part_of
+from trustescalate.analysis.criteria import part_of, rows_of
 from trustescalate.analysis.product import Compared, product
 from trustescalate.calibration.population import label_values
 from trustescalate.config import Config
 from trustescalate.config.criteria import GATE_KEYS, CriterionTable
 from trustescalate.data.dataset import Dataset
-from trustescalate.records import Change, Item, ItemsMean, Limits, Product, Requirement, Run
-from trustescalate.records.criteria import BY_CRITERION, row_name
+from trustescalate.records import Change, ItemsMean, Limits, Product, Requirement, Run
+from trustescalate.records.criteria import BY_CRITERION
 from trustescalate.stats.this_run import LEVEL
 
 WIDEST = 0.98
@@ -115,10 +115,8 @@ def _jointly(one: Product, count: int, baseline: Compared | None) -> Product:
 
 def _part(config: Config, table: CriterionTable, run: Run, data: Dataset) -> Compared:
     """The run and the data of one criterion."""
-    items: Mapping[str, Item] = {item.id: item for item in (*data.items, *run.items)}
-    own = tuple(item for item in data.items if row_name(item).criterion == table.name)
-    notes = tuple(note for note in data.annotations if note.criterion == table.name)
-    return part_of(run, table.name, table.task(config.task), items), Dataset(own, notes)
+    task = table.task(config.task)
+    return part_of(run, table.name, task, data.items), rows_of(data, table.name)
 
 
 def _weighted(config: Config, each: Sequence[Limits], *, change: bool = False) -> Limits:

@@ -153,7 +153,7 @@ def _estimates(
 ) -> tuple[Estimate, ...]:
     sample = len(asked)
     scale, recorded = items / max(1, sample), _recorded_usage(config)
-    judgments = count_once(config, asked, judgments)
+    judgments = count_once(config, judgments)
     estimates = []
     for table in config.judges:
         mine = [judgment for judgment in judgments if judgment.judge == table.name]

@@ -271,7 +271,7 @@ async def _read_votes(
             return recorded, {}, True
         timed = [_Timed(judge) for judge in judges]
         by_item: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in judges}
-        shared = SharedReplies(asks_together(config), items)
+        shared = SharedReplies(asks_together(config))
 
         failed = 0
 

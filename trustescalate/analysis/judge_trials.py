@@ -294,7 +294,7 @@ async def _questions(
         judgments = [await judge.judge(row, lambda votes, _: bool(votes)) for row in rows]
         questions = [
             question
-            for row, judgment in zip(rows, count_once(config, rows, judgments), strict=True)
+            for row, judgment in zip(rows, count_once(config, judgments), strict=True)
             for question in _of_judgment(
                 row, judgment, opened.shown(row) if isinstance(opened, DecisionJudge) else ()
             )

@@ -4,6 +4,7 @@ Limits rest on human labels of the items themselves, or on released verdicts (`s
 two is read first is decided by counts.
 """
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -420,7 +421,7 @@ def _groups(run: Run) -> Groups:
 
 def _members(labels: ItemLabels, by: str | None) -> Mapping[str | None, IntArray]:
     """The places of all items, and of those with each value of a field, or without one."""
-    rows: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, array[int]] = defaultdict(lambda: array("i"))
     for row, item in enumerate(labels.items if by is not None else ()):
         rows[value_of(item, by or "") or NO_VALUE].append(row)
     every: dict[str | None, IntArray] = {None: np.arange(len(labels.items))}

@@ -1,8 +1,7 @@
 """Add estimates to a run: of its items, of the population, score drift and the leaderboard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from trustescalate.analysis.baseline import open_baseline
@@ -20,7 +19,7 @@ from trustescalate.data.dataset import Dataset
 from trustescalate.errors import TrustEscalateError
 from trustescalate.records import Item, Overall, Product, Run
 from trustescalate.records.columns import Codes
-from trustescalate.records.item_columns import joined_groups, joined_values
+from trustescalate.records.item_columns import items_by_id, joined_groups, joined_values
 from trustescalate.records.item_fields import value_of, values_of
 
 
@@ -77,13 +76,11 @@ def _with_population(config: Config, run: Run, data: Dataset, judged: Judged | N
     if judged is None:
         return replace(run, overall=Overall(None, "the recorded votes of the certificate are missing"))
     by, table = config.data.strata, config.leaderboard
-    items: Mapping[str, Item] = {}
-    if config.criteria or table.models:
-        items = {item.id: item for item in chain(data.items, run.items)}
     if config.criteria:
-        return replace(run, criteria=criteria_estimates(config, run, judged, data.annotations, items))
+        return replace(run, criteria=criteria_estimates(config, run, judged, data.annotations, data.items))
     groups = joined_groups(data.items, run.items)
     strata = None if by is None else _kinds(data.items, run.items, by)
+    items = joined_values(items_by_id(data.items), run.items, run.items)
     board = standings(run, judged, data.annotations, items, table, strata) if table.models else None
     return replace(run, overall=overall(run, judged, data.annotations, groups, strata), standings=board)
 

@@ -177,7 +177,7 @@ async def _judge(
     judged: dict[str, dict[str, Judgment]] = {judge.name: {} for judge in panel.judges}
     total = len(items) if drawn is None else drawn.size * len(config.judges)
     last = panel.judges[-1].name
-    shared = SharedReplies(asks_together(config), items)
+    shared = SharedReplies(asks_together(config))
 
     failed = 0
 

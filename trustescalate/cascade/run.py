@@ -39,7 +39,7 @@ from trustescalate.cascade.runner import (
     trusted_cascade,
 )
 from trustescalate.cascade.shards import begun_shard, must_be_decided_apart, part_of, read_shard
-from trustescalate.cascade.shared_replies import SharedReplies, asks_together
+from trustescalate.cascade.shared_replies import replies_of
 from trustescalate.cascade.uncertified import (
     bind,
     cascade_without,
@@ -176,7 +176,7 @@ async def _judge(
         run = writer.begin(with_labels(folder, data))
         panel.ask_again(writer.asked_before)
         tally = _Tally(hooks.progress, panel.budget, run)
-        shared = SharedReplies(asks_together(config), run.items, run.judgments)
+        shared = replies_of(config, run)
 
         def decided(decision: Decision) -> None:
             if hooks.decided is not None and not run.uncertified:
@@ -185,6 +185,7 @@ async def _judge(
 
         def record(judgments: Sequence[Judgment], decision: Decision) -> None:
             writer.record(list(map(shared.count, judgments)), decision)
+            shared.end(decision.item_id)
             tally.add(judgments, decision)
             decided(decision)
 

@@ -141,7 +141,7 @@ def check_rows(
             what = f"item {items.ids[place]!r}: {derived.problem}"
             problems.append(Unfollowed("decisions.jsonl", None if at < 0 else at, what))
     order = Column("I", (row for row in recorded.decided if row >= 0))
-    judgments = StoredJudgments(recorded.judgments, used, changed, starts, counts, items.columns)
+    judgments = StoredJudgments(recorded.judgments, used, changed, starts, items.columns, counts)
     return Checked(judgments, recorded.decisions.ordered(order), wrong or problems)
 
 

@@ -12,7 +12,7 @@ from trustescalate.config import Config
 from trustescalate.data.item_sets import Chosen
 from trustescalate.records import Item
 from trustescalate.records.columns import Column
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import cluster_of_rows, row_name
 from trustescalate.records.item_columns import ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
@@ -116,7 +116,7 @@ def cluster_source(config: Config, items: Sequence[Item]) -> str:
 def own_group(item: Item) -> str | None:
     """The group of a row by criterion of an item without a group; None for other items."""
     name = row_name(item)
-    return f"item {name.item_id}" if name.criterion else None
+    return cluster_of_rows(name.item_id, None) if name.criterion else None
 
 
 def duplicates(items: Sequence[Item]) -> list[tuple[str, ...]]:

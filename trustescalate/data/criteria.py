@@ -6,7 +6,8 @@ from difflib import get_close_matches
 
 from trustescalate.config import Config
 from trustescalate.records import Annotation, Item, Task
-from trustescalate.records.criteria import CRITERION, row_id, row_name
+from trustescalate.records.criteria import CRITERION, criterion_row, row_id, row_name
+from trustescalate.records.stored import StoredItems, StoredRows
 
 
 def rows_by_criterion(items: Sequence[Item], config: Config) -> Sequence[Item]:
@@ -16,16 +17,10 @@ def rows_by_criterion(items: Sequence[Item], config: Config) -> Sequence[Item]:
     """
     if not config.criteria:
         return items
-    return tuple(
-        replace(
-            item,
-            id=row_id(item.id, each.name),
-            group=f"item {item.id}" if item.group is None else item.group,
-            meta={**item.meta, CRITERION: each.name},
-        )
-        for item in items
-        for each in config.criteria
-    )
+    names = [each.name for each in config.criteria]
+    if isinstance(items, StoredItems):
+        return StoredRows.of(items, names)
+    return tuple(criterion_row(item, name) for item in items for name in names)
 
 
 def labels_of_rows(config: Config) -> Mapping[str, Task]:

@@ -282,6 +282,17 @@ class Picked(Lazy[T]):
         return self._rows[self._places[place]]
 
 
+def count_different(texts: Iterable[str]) -> int:
+    """The number of different texts, in little memory; two count as one with probability 2**-64.
+
+    >>> count_different(["a", "b", "a"])
+    2
+    """
+    import numpy as np
+
+    return len(np.unique(np.fromiter(map(hash, texts), np.int64)))
+
+
 class Places(Mapping[str, Place]):
     """The place of each of some texts, which differ.
 

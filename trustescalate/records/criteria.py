@@ -3,11 +3,12 @@
 An item is one row for each criterion. The id of a row holds both names, so that it can be read back.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from trustescalate.records.item_columns import columns_of
+from trustescalate.records.columns import count_different
+from trustescalate.records.item_columns import columns_of, ids_of
 from trustescalate.records.overall import Overall
 from trustescalate.records.task import Item, Label
 
@@ -33,6 +34,26 @@ def row_id(item_id: str, criterion: str) -> str:
     return f"{_escaped(item_id)}{_MARK}{_escaped(criterion)}"
 
 
+def criterion_row(item: Item, criterion: str) -> Item:
+    """The row of an item for a criterion: its texts, in the cluster of all its rows.
+
+    >>> row = criterion_row(Item("q", "Why?", ("So.",)), "clarity")
+    >>> row.id, row.group, dict(row.meta)
+    ('q#clarity', 'item q', {'criterion': 'clarity'})
+    """
+    return replace(
+        item,
+        id=row_id(item.id, criterion),
+        group=cluster_of_rows(item.id, item.group),
+        meta={**item.meta, CRITERION: criterion},
+    )
+
+
+def cluster_of_rows(item_id: str, group: str | None) -> str:
+    """The cluster of the rows of an item: its own group, or the item."""
+    return f"item {item_id}" if group is None else group
+
+
 def row_name(item: Item) -> RowName:
     """The item and the criterion of a row.
 
@@ -52,7 +73,7 @@ def ask_several(items: Iterable[Item]) -> bool:
     return any(row_name(item).criterion for item in items) if columns is None else columns.several
 
 
-def count_in_words(items: Collection[Item]) -> str:
+def count_in_words(items: Sequence[Item]) -> str:
     """The number of items; of rows of several criteria also what they are rows of.
 
     >>> rows = [Item(row_id(q, c), "?", ("x",), meta={"criterion": c}) for q in "ab" for c in ("x", "y")]
@@ -61,11 +82,17 @@ def count_in_words(items: Collection[Item]) -> str:
     """
     if not ask_several(items):
         return f"{len(items):,} item{'' if len(items) == 1 else 's'}"
-    named = [row_name(item) for item in items]
-    apart, asked = ({name[place] for name in named} for place in (0, 1))
-    if len(named) < len(apart) * len(asked):
-        return f"{len(named):,} rows of {len(apart):,} items"
-    return f"{len(named):,} rows ({len(apart):,} items × {len(asked)} criteria)"
+    asked = set[str]()
+
+    def names() -> Iterator[str]:
+        for name in map(split_row_id, ids_of(items)):
+            asked.add(name.criterion)
+            yield name.item_id
+
+    apart, rows = count_different(names()), len(items)
+    if rows < apart * len(asked):
+        return f"{rows:,} rows of {apart:,} items"
+    return f"{rows:,} rows ({apart:,} items × {len(asked)} criteria)"
 
 
 def split_row_id(name: str) -> RowName:

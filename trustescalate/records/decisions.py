@@ -40,6 +40,18 @@ class PackedDecisions(Lazy[Decision]):
         other._order, other._alike = order, None
         return other
 
+    def select(self, places: Sequence[Place], columns: ItemColumns) -> "PackedDecisions":
+        """Those on the items at some places, which have these columns: one on each, in their order."""
+        many = len(self.columns.ids)
+        row_of, here = array("i", [-1]) * many, array("i", [-1]) * many
+        for row in range(len(self._item)) if self._order is None else self._order:
+            row_of[self._item[row]] = row
+        for number, place in enumerate(places):
+            here[place] = number
+        other = self.ordered(Column("I", (row for row in map(row_of.__getitem__, places) if row >= 0)))
+        other.columns, other._item = columns, Column("i", map(here.__getitem__, self._item))
+        return other
+
     def alike(self) -> Iterator[tuple[Decision, int]]:
         """Each form, with the number of decisions that have it."""
         if self._alike is None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 from trustescalate.records.columns import Codes, Picked, Place, Places
 from trustescalate.records.task import Item
+
+T = TypeVar("T")
 
 
 class ItemColumns:
@@ -105,7 +108,7 @@ class _ById(Mapping[str, Item]):
         return len(self._items)
 
 
-def groups_of(items: Sequence[Item]) -> Mapping[str, str | None]:
+def groups_of(items: Sequence[Item]) -> Mapping[str, str]:
     """The cluster of each item that has one, by its id.
 
     >>> groups_of([Item("a", "?", ("x",)), Item("b", "?", ("x",), group="g")])
@@ -117,7 +120,7 @@ def groups_of(items: Sequence[Item]) -> Mapping[str, str | None]:
     return columns.group_of
 
 
-def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str, str | None]:
+def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str, str]:
     """The clusters of the items of both; those of `second` count where both have an item.
 
     >>> one, other = Item("a", "?", ("x",), group="g"), Item("a", "?", ("x",))
@@ -130,19 +133,19 @@ def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str,
 
 
 def joined_values(
-    first: Mapping[str, str | None], items: Sequence[Item], values: Sequence[str | None]
-) -> Mapping[str, str | None]:
+    first: Mapping[str, T], items: Sequence[Item], values: Sequence[T | None]
+) -> Mapping[str, T]:
     """The value of each of these items that has one, by id, and of other ids that of `first`."""
     return _Joined(first, places_of(items), values)
 
 
-class _Joined(Mapping[str, str | None]):
+class _Joined(Mapping[str, T]):
     def __init__(
-        self, first: Mapping[str, str | None], places: Mapping[str, Place], values: Sequence[str | None]
+        self, first: Mapping[str, T], places: Mapping[str, Place], values: Sequence[T | None]
     ) -> None:
         self._first, self._places, self._values = first, places, values
 
-    def __getitem__(self, item_id: str) -> str | None:
+    def __getitem__(self, item_id: str) -> T:
         place = self._places.get(item_id)
         value = self._first.get(item_id) if place is None else self._values[place]
         if value is None:

@@ -18,12 +18,13 @@ from typing import IO, Any, TypeVar
 from trustescalate.errors import DataError
 from trustescalate.records.bounded import open_file, read_lines
 from trustescalate.records.columns import Codes, Column, Lazy, Place, Texts
-from trustescalate.records.criteria import row_name
+from trustescalate.records.criteria import cluster_of_rows, criterion_row, row_id, row_name, split_row_id
+from trustescalate.records.decisions import PackedDecisions, decided_places
 from trustescalate.records.item_columns import ItemColumns, columns_of, ids_of, places_of
 from trustescalate.records.jsonl import LONGEST_PROBLEM, MOST_PROBLEMS, ListDigest, decode, to_python
 from trustescalate.records.judge_counts import Counts
 from trustescalate.records.judging import Judgment
-from trustescalate.records.run import Run
+from trustescalate.records.run import Decision, Run
 from trustescalate.records.task import Item
 
 T = TypeVar("T")
@@ -160,17 +161,37 @@ class StoredItems(Stored[Item]):
     def clustered(self, groups: Iterable[str | None]) -> "StoredItems":
         """The same items in other clusters."""
         columns = ItemColumns(self.columns.ids, Codes(groups), several=self.columns.several)
-        return StoredItems(self.lines, columns, self._rows)
+        return type(self)(self.lines, columns, self._rows)
 
     def select(self, places: Sequence[Place]) -> "StoredItems":
         """Some of these items."""
         rows = places if self._rows is None else Column("I", (self._rows[place] for place in places))
-        return StoredItems(self.lines, self.columns.select(places), rows)
+        return type(self)(self.lines, self.columns.select(places), rows)
 
     @property
     def ids(self) -> Sequence[str]:
         """The ids of the items."""
         return self.columns.ids
+
+
+class StoredRows(StoredItems):
+    """One row of each item of a file for each criterion, next to one another, as `criterion_row` makes it."""
+
+    @classmethod
+    def of(cls, items: StoredItems, criteria: Sequence[str]) -> "StoredRows":
+        """The rows of these items."""
+        many, columns = len(criteria), items.columns
+        ids = Texts(row_id(item_id, name) for item_id in columns.ids for name in criteria)
+        named = zip(columns.ids, columns.groups, strict=True)
+        groups = (cluster_of_rows(item_id, group) for item_id, group in named for _ in criteria)
+        places = range(len(items)) if items._rows is None else items._rows
+        rows = Column("I", (place for place in places for _ in range(many)))
+        return cls(items.lines, ItemColumns(ids, Codes(groups), several=True), rows)
+
+    def _at(self, place: Place) -> Item:
+        item = Stored._at(self, place)
+        row = criterion_row(item, split_row_id(self.columns.ids[place]).criterion)
+        return replace(row, group=self.columns.groups[place])
 
 
 class StoredJudgments(Stored[Judgment]):
@@ -182,16 +203,34 @@ class StoredJudgments(Stored[Judgment]):
         rows: Sequence[int],
         changed: Mapping[Place, Judgment],
         starts: Sequence[int],
-        counts: Counts,
         columns: ItemColumns,
+        counts: Counts | None = None,
     ) -> None:
         super().__init__(Judgment, lines, rows, changed)
-        self.starts, self.counts, self.columns = starts, counts, columns
+        self.starts, self.columns, self._counts = starts, columns, counts
         self.memo: dict[Any, Any] = {}  # what was computed from these rows, by what it was asked with
+
+    @property
+    def counts(self) -> Counts:
+        """The counts of these judgments, which are made once."""
+        if self._counts is None:
+            self._counts = Counts(self)
+        return self._counts
 
     def of_item(self, place: Place) -> tuple[Judgment, ...]:
         """The judgments of an item, by its place."""
         return self[self.starts[place] : self.starts[place + 1]]
+
+    def select(self, places: Sequence[Place], columns: ItemColumns) -> "StoredJudgments":
+        """Those of the items at some places, which have these columns."""
+        rows, starts, changed = Column("I"), Column("I", [0]), dict[Place, Judgment]()
+        for place in places:
+            for at in range(self.starts[place], self.starts[place + 1]):
+                if at in self._changed:
+                    changed[len(rows)] = self._changed[at]
+                rows.append(at if self._rows is None else self._rows[at])
+            starts.append(len(rows))
+        return StoredJudgments(self.lines, rows, changed, starts, columns)
 
 
 def items_digest(items: Sequence[Item]) -> str:
@@ -236,6 +275,28 @@ def take_items(items: Sequence[Item], places: Sequence[Place]) -> Sequence[Item]
     if isinstance(items, StoredItems):
         return items.select(places)
     return tuple(items[place] for place in places)
+
+
+def take_rows(run: Run, places: Sequence[Place]) -> Run:
+    """The part of a run that is about the items at these places, in this order."""
+    items, columns = take_items(run.items, places), columns_of(run.items)
+    judgments: Sequence[Judgment]
+    decisions: Sequence[Decision]
+    if isinstance(run.judgments, StoredJudgments) and run.judgments.columns is columns:
+        assert isinstance(items, StoredItems)
+        judgments = run.judgments.select(places, items.columns)
+    else:
+        rows = judgments_of(run)
+        judgments = tuple(row for place in places for row in rows(place))
+    if isinstance(run.decisions, PackedDecisions) and run.decisions.columns is columns:
+        assert isinstance(items, StoredItems)
+        decisions = run.decisions.select(places, items.columns)
+    else:
+        decided = decided_places(run)
+        decisions = tuple(run.decisions[decided[place]] for place in places if decided[place] >= 0)
+    known = places_of(items)
+    notes = tuple(note for note in run.annotations if note.item_id in known)
+    return replace(run, items=items, judgments=judgments, decisions=decisions, annotations=notes)
 
 
 def pick_items(items: Sequence[Item], ids: Iterable[str]) -> Sequence[Item]:

@@ -1,11 +1,12 @@
 """Report guarantees per group, the run's results in each group, and the leave-one-group-out check."""
 
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from trustescalate.records import Certificate, GroupGuarantee, LeftOut, Run, Unseen
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.policies import certified_groups
+from trustescalate.records.stored import take_rows
 from trustescalate.report import figures, run_figures
 from trustescalate.report.agreement import Limits, judged_agreement
 from trustescalate.report.bars import LONGEST, interval_chart, share_bar
@@ -242,18 +243,11 @@ def _by_group(run: Run) -> Mapping[str | None, Run]:
     """Split a run by the groups that the certificate knows; None holds all other items."""
     certificate = run.header.certificate
     known = {guarantee.value for guarantee in certificate.groups}
-    members: dict[str | None, set[str]] = {}
-    for item in run.items:
+    places: dict[str | None, array[int]] = {}
+    for place, item in enumerate(run.items):
         value = value_of(item, certificate.group_by or "")
-        members.setdefault(value if value in known else None, set()).add(item.id)
-    return {
-        value: replace(
-            run,
-            items=tuple(item for item in run.items if item.id in ids),
-            decisions=tuple(row for row in run.decisions if row.item_id in ids),
-        )
-        for value, ids in members.items()
-    }
+        places.setdefault(value if value in known else None, array("i")).append(place)
+    return {value: take_rows(run, own) for value, own in places.items()}
 
 
 def _run_table(run: Run) -> Table:

@@ -109,8 +109,8 @@ class RunVotes:
             rows = [(place, judgment) for place, own, judgment in self._unread if own == tier]
             if rows:
                 places = [place for place, _ in rows]
-                said = self._scorer.score([judgment for _, judgment in rows])
-                self._labels[places, tier], self._scores[places, tier] = said
+                read = self._scorer.score([judgment for _, judgment in rows])
+                self._labels[places, tier], self._scores[places, tier] = read
         self._unread.clear()
 
     def has(self, place: Place, judge: str) -> bool:
@@ -137,8 +137,8 @@ class RunVotes:
             np.array([[place.get(label, -1) for label in row.verdicts] for row in rows], dtype=np.int64),
         )
         right = np.array([[label in row.agreeing for label in labels] for row in rows], dtype=bool)
-        said = Votes(self._scores[whole], self._labels[whole].astype(np.int64))
-        return select_run(said, known, right, certificate.alpha)
+        read = Votes(self._scores[whole], self._labels[whole].astype(np.int64))
+        return select_run(read, known, right, certificate.alpha)
 
     def casts(self, place: Place) -> Sequence[Cast]:
         """What each judge's votes are on an item that every judge has judged."""

@@ -1,10 +1,11 @@
 """Measure a million items with replayed votes, three tiers: peak memory and time of each command.
 
-    python -m benchmarks.million [--items 1000000] [--folder FOLDER] [--commands check,run,…]
+    python -m benchmarks.million [--items 1000000] [--folder FOLDER] [--commands check,run,…] [--kind plain]
 
 A project of so many items, and one of a tenth, are written in FOLDER: 400 labelled items, three replayed
 judges, four votes each. Each command runs in a process of its own; memory is its peak, with all that it
-imports.
+imports. `--kind`: items by themselves (plain), in clusters of three, with a guarantee for each of five
+groups, judged on two criteria, or under the claim "expected".
 
 Limits: of a million items each command takes at most 600 MB, at most 1.5 times the memory of a tenth of the
 items, and at most 12 times its time; `run`, `report` and `gate`, whose work is all of the items, at least 8.
@@ -36,6 +37,17 @@ COMMANDS = {
     "monitor": ["monitor"],
     "export": ["export", "--as", "parquet", "--to", "{out}"],
 }
+CRITERIA = ("style", "substance")
+KINDS = {
+    "plain": "",
+    "clusters": "",
+    "groups": '[groups]\nby = "meta.topic"\n',
+    "criteria": "".join(
+        f'[[criteria]]\nname = "{name}"\nquestion = "Which is better in {name}?"\n' for name in CRITERIA
+    ),
+    "expected": "",
+}
+"""What each kind of project adds to the configuration."""
 GIVES = (0, 1, 3)
 """Exit codes of a command that worked: a gate or a monitor may say no."""
 CONFIG = """version = 1
@@ -60,19 +72,27 @@ class Took(NamedTuple):
     seconds: float
 
 
-def make(folder: Path, number: int) -> None:
+def make(folder: Path, number: int, kind: str = "plain") -> None:
     """Write a project of this many items without labels, and `LABELLED` with one."""
     folder.mkdir(parents=True)
     judges = "".join(
         f'[[judges]]\nname = "{name}"\nbackend = "replay"\nvotes = "{name}.jsonl"\n' for name in SURE
     )
-    (folder / "trustescalate.toml").write_text(CONFIG + judges, encoding="utf-8")
-    total = number + LABELLED
-    _write(folder / "items.jsonl", map(_item, range(total)))
-    labels = ({"item_id": _id(n), "annotator": "ann", "label": "AB"[n % 2]} for n in range(LABELLED))
+    config = CONFIG + KINDS[kind] + judges
+    if kind == "expected":
+        config = config.replace("delta = 0.1\n", 'claim = "expected"\n')
+    (folder / "trustescalate.toml").write_text(config, encoding="utf-8")
+    total, asked = number + LABELLED, CRITERIA if kind == "criteria" else ("",)
+    _write(folder / "items.jsonl", (_item(n, kind) for n in range(total)))
+    labels = (
+        {"item_id": _id(n), "annotator": "ann", "label": "AB"[n % 2]} | ({"criterion": name} if name else {})
+        for n in range(LABELLED)
+        for name in asked
+    )
     _write(folder / "annotations.jsonl", labels)
     for name, sure in SURE.items():
-        _write(folder / f"{name}.jsonl", (_judgment(place, name, sure) for place in range(total)))
+        votes = (_judgment(place, name, sure, each) for place in range(total) for each in asked)
+        _write(folder / f"{name}.jsonl", votes)
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -84,12 +104,21 @@ def _id(place: int) -> str:
     return f"item-{place:07d}"
 
 
-def _item(place: int) -> dict[str, object]:
+def _item(place: int, kind: str) -> dict[str, object]:
     said = [f"{word} {place * 7 % 1000}, for the reason that was given" for word in ("Perhaps", "Surely")]
-    return {"id": _id(place), "prompt": f"Question {place}: why is it so?", "responses": said}
+    item: dict[str, object] = {
+        "id": _id(place),
+        "prompt": f"Question {place}: why is it so?",
+        "responses": said,
+    }
+    if kind == "clusters":
+        item["group"] = f"source {place // 3}"
+    if kind == "groups":
+        item["meta"] = {"topic": "abcde"[place % 5]}
+    return item
 
 
-def _judgment(place: int, name: str, sure: int) -> dict[str, object]:
+def _judgment(place: int, name: str, sure: int, criterion: str) -> dict[str, object]:
     """Votes that are right where the judge is sure, and half of the time elsewhere."""
     number = place * 7919 % 1000
     is_sure = number % 10 < sure
@@ -103,7 +132,8 @@ def _judgment(place: int, name: str, sure: int) -> dict[str, object]:
         for member in range(2)
         for order in ("AB", "BA")
     ]
-    return {"item_id": _id(place), "judge": name, "fingerprint": name * 8, "votes": votes, "planned": 4}
+    row = f"{_id(place)}#{criterion}" if criterion else _id(place)
+    return {"item_id": row, "judge": name, "fingerprint": name * 8, "votes": votes, "planned": 4}
 
 
 def run(folder: Path, words: list[str]) -> Took:
@@ -129,14 +159,15 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--commands", default=",".join(COMMANDS))
+    parser.add_argument("--kind", choices=KINDS, default="plain")
     options = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as room:
         home = options.folder or Path(room)
-        folders = [home / f"project-{number}" for number in (options.items // 10, options.items)]
+        folders = [home / f"{options.kind}-{number}" for number in (options.items // 10, options.items)]
         for folder, number in zip(folders, (options.items // 10, options.items), strict=True):
             if not folder.exists():
-                make(folder, number)
+                make(folder, number, options.kind)
         for name in options.commands.split(","):
             tenth, whole = (run(folder, COMMANDS[name]) for folder in folders)
             memory, times = whole.memory / tenth.memory, whole.seconds / tenth.seconds

@@ -22,10 +22,15 @@ from tests.support.criteria import (
 from tests.support.decision_server import DecisionServer
 from tests.support.projects import calibrate, run
 from tests.support.servers import Body, Canned, FaultServer
-from trustescalate.config import BudgetTable
+from trustescalate.cascade.shared_replies import SharedReplies
+from trustescalate.config import BudgetTable, load_config
+from trustescalate.data.criteria import rows_by_criterion
 from trustescalate.errors import BudgetReached, NotMeasurable
 from trustescalate.project import Project
-from trustescalate.records import Run
+from trustescalate.records import Item, Judgment, Run, Usage, Vote
+from trustescalate.records.criteria import row_id, row_name
+from trustescalate.records.jsonl import write_rows
+from trustescalate.records.stored import read_items, take_items
 
 LABELLED, UNLABELLED = 45, 12
 
@@ -233,3 +238,38 @@ def test_a_complete_run_whose_failed_criterion_fails_again_stays_complete(tmp_pa
     votes = [vote for row in rows for vote in json.loads(row)["votes"]]
     assert sum(vote.get("usage", {}).get("calls", 0) for vote in votes) == paid
     assert len({vote["paid"] for vote in votes if "usage" in vote}) == paid
+
+
+def test_an_item_is_forgotten_after_the_last_of_its_rows_and_not_before() -> None:
+    paid = Vote(0, "AB", {"A": 1.0}, paid="reply", usage=Usage(1, 10), cost=0.5)
+    shared = SharedReplies({"small"}, rows=lambda item_id: 2)
+
+    def cost(row: str) -> float:
+        return shared.count(Judgment(row, "small", "f", (paid,), 1)).cost
+
+    assert [cost("q#one"), cost("q#two"), cost("r#one")] == [0.5, 0.0, 0.5]
+    shared.end("q#one")
+    assert [cost("q#two"), cost("r#two")] == [0.0, 0.0]
+    shared.end("q#two")
+    assert cost("q#two") == 0.5
+    assert cost("r#two") == 0.0
+
+
+def test_rows_on_disk_are_those_in_memory(tmp_path: Path) -> None:
+    config = load_config(write_criteria(tmp_path, openai_judge("http://127.0.0.1:1")))
+    items = [
+        Item("q#1", "Why?", ("So.",), group="g"),
+        Item("q 2", "Why?", ("So.",), meta={"turn": 1}),
+        Item("q3", "How?", ("So.",)),
+    ]
+    write_rows(tmp_path / "plain.jsonl", items)
+    read, _ = read_items(tmp_path / "plain.jsonl", lambda line, item: None)
+    for some in (read, read[:2], read):
+        rows = rows_by_criterion(some, config)
+        assert rows == rows_by_criterion(tuple(some), config)
+        assert [row_name(row).criterion for row in rows] == list(SCALES) * len(some)
+    (first, second, _), chosen = SCALES, take_items(rows_by_criterion(read, config), [4, 0])
+    assert [(item.id, item.group) for item in chosen] == [
+        (row_id("q 2", second), "item q 2"),
+        (row_id("q#1", first), "g"),
+    ]

@@ -91,15 +91,22 @@ def cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:
     number = _codes(contents)
     if not len(grouped):
         return number
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    # A graph of contents and groups: an item in a group is an edge between its content and the group.
+    # A content in one group belongs to it; those in several, which are few, join their groups.
     content, group = number[grouped.numpy()], _codes(groups)
-    contents_in_all, size = int(number.max()) + 1, int(number.max() + group.max()) + 2
-    edges = coo_array((np.ones(len(group), np.int8), (content, contents_in_all + group)), (size, size))
-    joined: NDArray[np.int32] = connected_components(edges, directed=False)[1]
-    return joined[number]
+    none, contents_in_all = int(group.max()) + 1, int(number.max()) + 1
+    lowest = np.full(contents_in_all, none, np.int32)
+    np.minimum.at(lowest, content, group)
+    across = np.flatnonzero(lowest[content] < group)
+    joined: NDArray[np.int32] = np.arange(none, dtype=np.int32)
+    if len(across):
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        edges = lowest[content[across]], group[across]
+        graph = coo_array((np.ones(len(across), np.int8), edges), (none, none))
+        joined = connected_components(graph, directed=False)[1]
+    own = lowest[number]
+    return np.where(own < none, joined[np.minimum(own, none - 1)], none + number).astype(np.int32)
 
 
 def cluster_source(config: Config, items: Sequence[Item]) -> str:

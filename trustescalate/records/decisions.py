@@ -49,10 +49,8 @@ class PackedDecisions(Lazy[Decision]):
         for number, place in enumerate(places):
             here[place] = number
         other = self.ordered(Column("I", (row for row in map(row_of.__getitem__, places) if row >= 0)))
-        other.columns, other._item = (
-            columns,
-            Column("i", (here[item] if item >= 0 else item for item in self._item)),
-        )
+        other.columns = columns
+        other._item = Column("i", (here[item] if item >= 0 else item for item in self._item))
         return other
 
     def alike(self) -> Iterator[tuple[Decision, int]]:

@@ -3,7 +3,8 @@ import pytest
 import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
-from trustescalate.stats.pooling import conditional_logit, log_odds
+from trustescalate.stats import pooling
+from trustescalate.stats.pooling import Stack, Votes, conditional_logit, log_odds, stacked_scores
 
 RNG = np.random.default_rng(0)
 
@@ -48,3 +49,17 @@ def test_log_odds_are_finite_at_both_ends() -> None:
     assert np.isfinite(ends).all()
     assert ends[1] == 0
     assert ends[0] == pytest.approx(-ends[2])
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 50])
+def test_a_row_has_the_same_bits_alone_and_among_others(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = Votes(RNG.random((50, 3)).round(2), RNG.integers(-1, 4, (50, 3)))
+    stack = Stack(4, RNG.normal(size=(3, 3, 2)))
+    whole = stacked_scores(stack, votes)
+    monkeypatch.setattr(pooling, "ROWS_AT_ONCE", at_once)
+    parts = stacked_scores(stack, votes)
+    assert (parts.scores == whole.scores).all()
+    assert (parts.labels == whole.labels).all()
+    assert len(stacked_scores(stack, Votes(votes.scores[:0], votes.labels[:0])).scores) == 0

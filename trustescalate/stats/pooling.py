@@ -22,6 +22,7 @@ WEIGHT_DIGITS = 6
 MARGIN = 1e-9
 """More than the rounding of a pooled score."""
 STACK_RIDGE, STACK_CLIP = 5.0, 4.0
+ROWS_AT_ONCE = 10_000
 NO_DEV = "this path is fitted on dev rows, and there are none"
 
 
@@ -139,17 +140,19 @@ def stacked_scores(stack: Stack, votes: Votes) -> Votes:
         raise ValueError(f"scores {votes.scores.shape} and labels {votes.labels.shape} must be (n, {m})")
     if votes.labels.size and votes.labels.max() >= stack.classes:
         raise ValueError(f"labels must lie below {stack.classes}")
-    features = _features(votes, stack.classes, stack.clip)
     scores, labels = np.zeros(votes.scores.shape), np.full(votes.labels.shape, -1, dtype=np.int64)
-    for j in range(m):
-        eta = np.zeros(features.shape[:2])
-        for i in range(j + 1):
-            eta = (
-                eta
-                + stack.weights[j, i, 0] * features[:, :, i, 0]
-                + stack.weights[j, i, 1] * features[:, :, i, 1]
-            )
-        scores[:, j], labels[:, j] = _likeliest(eta)
+    for start in range(0, len(scores), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        features = _features(Votes(votes.scores[rows], votes.labels[rows]), stack.classes, stack.clip)
+        for j in range(m):
+            eta = np.zeros(features.shape[:2])
+            for i in range(j + 1):
+                eta = (
+                    eta
+                    + stack.weights[j, i, 0] * features[:, :, i, 0]
+                    + stack.weights[j, i, 1] * features[:, :, i, 1]
+                )
+            scores[rows, j], labels[rows, j] = _likeliest(eta)
     return Votes(scores, labels)
 
 

@@ -6,7 +6,6 @@ on all items of a run at once, so nothing is decided before every judge has judg
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +14,10 @@ from trustescalate.calibration.no_certificate import NO_VERDICTS
 from trustescalate.calibration.protocol import Aligned
 from trustescalate.calibration.scoring import Scorer
 from trustescalate.calibration.selection import lot
-from trustescalate.data.clusters import cluster_numbers
+from trustescalate.data.clusters import first_of_clusters
 from trustescalate.records import CalibrationRow, Certificate, Decision, Item, Judgment, Label, Step
 from trustescalate.records.columns import Codes, Distinct, Place
 from trustescalate.records.failures import FAILED_VOTES
-from trustescalate.records.item_columns import items_of, places_of
 from trustescalate.stats.bounds import BoolArray
 from trustescalate.stats.conformal import Released, fewest_rows, select_run
 from trustescalate.stats.pooling import Votes
@@ -152,20 +150,9 @@ def set_apart(certificate: Certificate, items: Sequence[Item], known: Sequence[I
     none from a cluster with a labelled row. `known` holds the labelled rows.
     """
     used = {item_id for role, ids in certificate.roles.items() if role != "holdout" for item_id in ids}
-    here = places_of(items)
-    number = cluster_numbers(chain(items, (item for item in items_of(known, used) if item.id not in here)))
-    labelled = [*(here[item_id] for item_id in used if item_id in here), *range(len(items), len(number))]
-    size = np.bincount(number, minlength=1)
-    size[number[labelled]] = 0  # a cluster with a labelled row
-    own = size[number[: len(items)]]
-    first: dict[int, tuple[str, Place]] = {}
-    for place in np.flatnonzero(own > 1).tolist():
-        mine, cluster = (lot(certificate.seed, items[place]), place), int(number[place])
-        first[cluster] = min(first.get(cluster, mine), mine)
-    free = own == 1
-    free[[place for _, place in first.values()]] = True
-    reasons = (None if one else SHARED if shared else LABELLED for one, shared in zip(free, own, strict=True))
-    return Codes(reasons)
+    free, shared = first_of_clusters(items, known, used, lambda place: lot(certificate.seed, items[place]))
+    pairs = zip(free.tolist(), shared.tolist(), strict=True)
+    return Codes(None if one else SHARED if other else LABELLED for one, other in pairs)
 
 
 def decide_run(

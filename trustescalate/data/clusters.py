@@ -1,7 +1,7 @@
 """Find items that are not independent of one another."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trustescalate.config import Config
 from trustescalate.data.item_sets import Chosen
 from trustescalate.records import Item
-from trustescalate.records.columns import Column
+from trustescalate.records.columns import Column, Place
 from trustescalate.records.criteria import cluster_of_rows, row_name
 from trustescalate.records.item_columns import ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
@@ -64,20 +64,32 @@ def independent_items(items: Sequence[Item], known: Sequence[Item], taken: Set[s
     >>> list(independent_items(items, [Item("d", "4", ("x",), group="g")], {"c", "d"}, seed=0))
     ['a']
     """
-    here, ids = places_of(items), ids_of(items)
-    used = [item for item in items_of(known, taken) if item.id not in here]
-    number = cluster_numbers(chain(items, used))
+    ids = ids_of(items)
+    return Chosen(
+        items, first_of_clusters(items, known, taken, lambda place: digest("one", seed, ids[place]))[0]
+    )
+
+
+def first_of_clusters(
+    items: Sequence[Item], known: Sequence[Item], taken: Set[str], key: Callable[[Place], str]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which items (n,) are the first, by a key of their place, of a cluster without a row in `taken`.
+
+    Also which are in such a cluster (n,). `taken` are looked up in `known` where they are not among `items`.
+    """
+    here = places_of(items)
+    number = cluster_numbers(chain(items, (item for item in items_of(known, taken) if item.id not in here)))
     rows = [*(here[item_id] for item_id in taken if item_id in here), *range(len(items), len(number))]
     size = np.bincount(number)
     size[number[rows]] = 0  # a cluster with a row that is taken
     own = size[number[: len(items)]]
-    first: dict[int, tuple[str, int]] = {}
+    first: dict[int, tuple[str, Place]] = {}
     for place in np.flatnonzero(own > 1).tolist():
-        mine = digest("one", seed, ids[place]), place
-        first[int(number[place])] = min(first.get(int(number[place]), mine), mine)
+        mine, cluster = (key(place), place), int(number[place])
+        first[cluster] = min(first.get(cluster, mine), mine)
     free = own == 1
     free[[place for _, place in first.values()]] = True
-    return Chosen(items, free)
+    return free, own > 0
 
 
 def cluster_numbers(items: Iterable[Item]) -> NDArray[np.int32]:

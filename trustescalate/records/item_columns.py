@@ -31,27 +31,35 @@ class ItemColumns:
         return ItemColumns(Picked(self.ids, places), Picked(self.groups, places), several=self.several)
 
 
-class _ValueById(Mapping[str, str]):
-    """A value of each item that has one, by id."""
+class _ValueById(Mapping[str, T]):
+    """A value of each item that has one, by its id, and of other ids that of `others`."""
 
-    def __init__(self, places: Mapping[str, Place], values: Sequence[str | None]) -> None:
-        self._places, self._values = places, values
+    def __init__(
+        self, places: Mapping[str, Place], values: Sequence[T | None], others: Mapping[str, T] | None = None
+    ) -> None:
+        self._places, self._values, self._others = places, values, others or {}
         self._none: bool = getattr(values, "none", False)
 
-    def __getitem__(self, item_id: str) -> str:
-        value = None if self._none else self._values[self._places[item_id]]
+    def __getitem__(self, item_id: str) -> T:
+        if self._none and not self._others:
+            raise KeyError(item_id)
+        place = self._places.get(item_id)
+        value = self._others.get(item_id) if place is None else self._values[place]
         if value is None:
             raise KeyError(item_id)
         return value
 
     def __iter__(self) -> Iterator[str]:
-        if self._none:
-            return iter(())
-        pairs = zip(self._places, self._values, strict=True)
-        return (item_id for item_id, value in pairs if value is not None)
+        if not self._none:
+            pairs = zip(self._places, self._values, strict=True)
+            yield from (item_id for item_id, value in pairs if value is not None)
+        yield from (item_id for item_id in self._others if item_id not in self._places)
 
     def __len__(self) -> int:
-        return 0 if self._none else sum(value is not None for value in self._values)
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
 
 
 def columns_of(items: object) -> ItemColumns | None:
@@ -136,32 +144,7 @@ def joined_values(
     first: Mapping[str, T], items: Sequence[Item], values: Sequence[T | None]
 ) -> Mapping[str, T]:
     """The value of each of these items that has one, by id, and of other ids that of `first`."""
-    return _Joined(first, places_of(items), values)
-
-
-class _Joined(Mapping[str, T]):
-    def __init__(
-        self, first: Mapping[str, T], places: Mapping[str, Place], values: Sequence[T | None]
-    ) -> None:
-        self._first, self._places, self._values = first, places, values
-
-    def __getitem__(self, item_id: str) -> T:
-        place = self._places.get(item_id)
-        value = self._first.get(item_id) if place is None else self._values[place]
-        if value is None:
-            raise KeyError(item_id)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        pairs = zip(self._places, self._values, strict=True)
-        yield from (item_id for item_id, value in pairs if value is not None)
-        yield from (item_id for item_id in self._first if item_id not in self._places)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self)
+    return _ValueById(places_of(items), values, first)
 
 
 def value_by_id(items: Sequence[Item], values: Iterable[str | None]) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Estimate the mean of each criterion over all items, and their weighted total."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +23,9 @@ from trustescalate.data.clusters import independent_items
 from trustescalate.data.dataset import Dataset
 from trustescalate.data.item_sets import Numbers
 from trustescalate.records import Annotation, Item, Label, Overall, Run, Task
-from trustescalate.records.columns import Column
+from trustescalate.records.columns import Codes, Column
 from trustescalate.records.criteria import Criteria, CriterionMean, cluster_of_rows, row_id, split_row_id
-from trustescalate.records.item_columns import ids_of, joined_groups, places_of
+from trustescalate.records.item_columns import clusters_of, ids_of, joined_values, places_of, value_by_id
 from trustescalate.records.policies import certified_groups
 from trustescalate.records.stored import select_items, take_rows
 
@@ -46,7 +46,7 @@ def criteria_estimates(
     notes: dict[str, list[Annotation]] = defaultdict(list)
     for note in annotations:
         notes[note.criterion or ""].append(note)
-    groups = _OwnClusters(joined_groups(items, run.items))
+    groups = joined_values(value_by_id(items, _own_clusters(items)), run.items, _own_clusters(run.items))
     guaranteed = {guarantee.value: guarantee for guarantee in run.header.certificate.groups}
     passed = {guarantee.value for guarantee in certified_groups(run.header.certificate)}
     each, total = list[CriterionMean](), _Total(config)
@@ -102,26 +102,12 @@ def _is_of(name: str) -> Callable[[str], bool]:
     return lambda row: split_row_id(row).criterion == name
 
 
-class _OwnClusters(Mapping[str, str | None]):
-    """The cluster of each row whose item is in one: an item is no cluster of its own rows."""
-
-    def __init__(self, groups: Groups) -> None:
-        self._groups = groups
-
-    def __getitem__(self, row: str) -> str:
-        group = self._groups[row]
-        if group is None or group == cluster_of_rows(split_row_id(row).item_id, None):
-            raise KeyError(row)
-        return group
-
-    def __iter__(self) -> Iterator[str]:
-        return (row for row in self._groups if row in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self)
+def _own_clusters(items: Sequence[Item]) -> Codes:
+    """The cluster of the item of each row, if it is in one: an item is no cluster of its own rows."""
+    rows = zip(ids_of(items), clusters_of(items), strict=True)
+    return Codes(
+        None if group == cluster_of_rows(split_row_id(row).item_id, None) else group for row, group in rows
+    )
 
 
 class _Total:

@@ -135,9 +135,13 @@ def joined_groups(first: Sequence[Item], second: Sequence[Item]) -> Mapping[str,
     >>> dict(joined_groups([one], [other])), dict(joined_groups([other], [one]))
     ({}, {'a': 'g'})
     """
-    columns = columns_of(second)
-    groups = [item.group for item in second] if columns is None else columns.groups
-    return joined_values(groups_of(first), second, groups)
+    return joined_values(groups_of(first), second, clusters_of(second))
+
+
+def clusters_of(items: Sequence[Item]) -> Sequence[str | None]:
+    """The cluster of each item, in their order."""
+    columns = columns_of(items)
+    return [item.group for item in items] if columns is None else columns.groups
 
 
 def joined_values(

@@ -54,6 +54,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "stats": {"numpy", "scipy", "sklearn"},
     "records.columns": {"numpy"},
     "records.jsonl": {"pydantic"},
+    "records.judging": {"pydantic"},
     "config": {"pydantic"},
     "data.importers.hugging_face": {"datasets", "huggingface_hub"},
     "data.clusters": {"numpy", "scipy"},

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,28 @@ def test_a_judgment_plans_at_least_one_vote_and_no_more_than_can_be(planned: int
     with pytest.raises(ValueError, match="'planned' must be between 1 and 10,000 votes"):
         decode(line % planned, Judgment)
     assert decode(line % 10_000, Judgment).planned == 10_000
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ('"cost": -0.1', "cost"),
+        ('"cost": NaN', "cost"),
+        ('"cost": Infinity', "cost"),
+        *((f'"usage": {{"{field.name}": -1}}', f"usage.{field.name}") for field in fields(Usage)),
+    ],
+)
+def test_what_votes_cost_is_a_number_from_nought_on(given: str, named: str) -> None:
+    """A run folder, recorded votes and the cache are read with the same check."""
+    line = (
+        '{"item_id": "a", "judge": "j", "fingerprint": "f", "planned": 1, "votes": [{"exemplar_set": 0, %s}]}'
+    )
+    vote = '"order": "AB", "probs": {"A": 1}, ' + given
+    with pytest.raises(ValueError, match=f"votes.0.{named} must be "):
+        decode((line % vote).encode(), Judgment)
+    reply = '{"text": "A", "tokens": null, "finish": "stop", "usage": {"input_tokens": -3}}'
+    with pytest.raises(ValueError, match=r"usage\.input_tokens must be "):
+        decode(reply.encode(), Reply)
 
 
 @pytest.mark.parametrize(

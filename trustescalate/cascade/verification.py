@@ -232,8 +232,6 @@ def _after(earlier: Judgment, judgment: Judgment) -> Judgment:
 
 
 def _is_vote(vote: Vote, labels: set[str]) -> bool:
-    if vote.cost < 0:
-        return False
     if vote.failure is not None:
         return not vote.probs
     return are_probabilities(vote.probs.values()) and labels.issuperset(vote.probs)

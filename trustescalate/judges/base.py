@@ -1,7 +1,6 @@
 """Define backends and judges, and the few-shot ensemble that makes a judge of a backend."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
@@ -123,18 +122,6 @@ def are_probabilities(values: Collection[float]) -> bool:
 def are_log_probabilities(tokens: Sequence[Token]) -> bool:
     """Whether all alternatives have log-probabilities: no NaN, none above 0."""
     return all(logprob <= 0 for token in tokens for _, logprob in token.top)
-
-
-def are_counts(usage: Usage, cost: float = 0.0) -> bool:
-    """Whether no count is negative, and no cost negative or infinite."""
-    return (  # in a chain, since this runs for every vote that is recalled
-        usage.calls >= 0
-        and usage.input_tokens >= 0
-        and usage.cached_tokens >= 0
-        and usage.output_tokens >= 0
-        and usage.batched >= 0
-        and 0 <= cost < math.inf
-    )
 
 
 @dataclass(frozen=True, slots=True)

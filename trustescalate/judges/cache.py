@@ -12,7 +12,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from trustescalate.errors import UsageError
-from trustescalate.judges.base import are_counts, are_log_probabilities
+from trustescalate.judges.base import are_log_probabilities
 from trustescalate.judges.budget import Admission, Budget, Spending, admission
 from trustescalate.records import Judgment, Message, Reply, Request, Usage
 from trustescalate.records.jsonl import decode, digest, encode
@@ -97,7 +97,7 @@ class Cache:
         reply = self._get("replies", key, Reply)
         if reply is None or reply.failure is not None:
             return None
-        return reply if are_counts(reply.usage) and are_log_probabilities(reply.tokens or ()) else None
+        return reply if are_log_probabilities(reply.tokens or ()) else None
 
     def put(self, key: str, reply: Reply) -> None:
         """Store a good reply; failures are never stored."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from trustescalate.judges.base import Judge, are_counts, are_probabilities
+from trustescalate.judges.base import Judge, are_probabilities
 from trustescalate.judges.cache import Cache
 from trustescalate.records import Channel, Item, Judgment, Label, Vote
 from trustescalate.records.jsonl import digest
@@ -71,5 +71,6 @@ class RecallingJudge:
         return votes[:seen]
 
     def _is_valid(self, vote: Vote) -> bool:
-        known = vote.failure is None and vote.probs.keys() <= self._labels
-        return known and are_probabilities(vote.probs.values()) and are_counts(vote.usage, vote.cost)
+        if vote.failure is not None or not vote.probs.keys() <= self._labels:
+            return False
+        return are_probabilities(vote.probs.values())

@@ -32,7 +32,6 @@ from trustescalate.judges.base import (
     EnsembleJudge,
     Judge,
     Tariff,
-    are_counts,
     are_log_probabilities,
 )
 from trustescalate.judges.decisions import DecisionJudge, decision_request
@@ -192,7 +191,8 @@ def condensing(ask: Ask) -> Ask:
 
 def worth_keeping(request: Request, reply: Reply) -> Reply:
     """Drop the log-probabilities of reasoning from a reply; one whose numbers are none is a "bad_reply"."""
-    if not are_counts(reply.usage):
+    usage = reply.usage
+    if min(usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.batched) < 0:
         reply = replace(reply, usage=Usage(calls=1))
     if reply.tokens is None:
         return reply

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Self
 
 from trustescalate.errors import DataError
-from trustescalate.judges.base import Tariff, are_counts, are_log_probabilities, are_probabilities
+from trustescalate.judges.base import Tariff, are_log_probabilities, are_probabilities
 from trustescalate.records import FAILURES, Channel, Item, Judgment, Label, Task, Usage, Vote
 from trustescalate.records.columns import Column, Places, Texts
 from trustescalate.records.criteria import row_id, split_row_id
@@ -179,6 +179,6 @@ def _row_problems(place: str, judgment: Judgment, task: Task, criteria: Mapping[
             problems.append(f"{at}: vote {number} needs either probabilities or a failure")
         if vote.probs and not are_probabilities(vote.probs.values()):
             problems.append(f"{at}: vote {number}: {dict(vote.probs)} are not probabilities")
-        if not are_counts(vote.usage, vote.cost) or not are_log_probabilities(vote.tokens):
-            problems.append(f"{at}: vote {number} has a number out of range in its usage, cost or tokens")
+        if not are_log_probabilities(vote.tokens):
+            problems.append(f"{at}: vote {number} has a number out of range in its tokens")
     return problems

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field
 
 from trustescalate.records.criteria import AskedCriterion
 from trustescalate.records.task import STRICT, Json, Label
@@ -12,6 +14,9 @@ Mode = Literal["direct", "reason", "structured", "stated"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Channel = Literal["logprobs", "samples", "stated"]
 """Source of probabilities: token log-probabilities, several draws, or the verbalized confidence."""
+Count = Annotated[int, Field(ge=0)]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""In USD. Like `Count`, checked where a record is read from a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,11 @@ class Usage:
     """Calls to a model and their tokens. `input_tokens` includes `cached_tokens`; `batched` of the `calls`
     went through a Batch API, at its discount."""
 
-    calls: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    batched: int = 0
+    calls: Count = 0
+    input_tokens: Count = 0
+    cached_tokens: Count = 0
+    output_tokens: Count = 0
+    batched: Count = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -137,7 +142,7 @@ class Vote:
     failure: str | None = None
     channel: Channel = "logprobs"
     usage: Usage = Usage()
-    cost: float = 0.0
+    cost: Cost = 0.0
     tokens: tuple[Token, ...] = ()
     paid: str = ""
     __pydantic_config__: ClassVar[Mapping[str, Json]] = STRICT

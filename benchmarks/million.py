@@ -5,7 +5,7 @@
 A project of so many items, and one of a tenth, are written in FOLDER: 400 labelled items, three replayed
 judges, four votes each. Each command runs in a process of its own; memory is its peak, with all that it
 imports. `--kind`: items by themselves (plain), in clusters of three, with a guarantee for each of five
-groups, judged on two criteria, or under the claim "expected".
+groups, judged on two criteria, under the claim "expected", or of five models that are ranked.
 
 Limits: of a million items each command takes at most 600 MB, at most 1.5 times the memory of a tenth of the
 items, and at most 12 times its time; `run`, `report` and `gate`, whose work is all of the items, at least 8.
@@ -38,6 +38,7 @@ COMMANDS = {
     "export": ["export", "--as", "parquet", "--to", "{out}"],
 }
 CRITERIA = ("style", "substance")
+MODELS = "abcde"
 KINDS = {
     "plain": "",
     "clusters": "",
@@ -46,6 +47,7 @@ KINDS = {
         f'[[criteria]]\nname = "{name}"\nquestion = "Which is better in {name}?"\n' for name in CRITERIA
     ),
     "expected": "",
+    "leaderboard": '[leaderboard]\nmodels = ["meta.first", "meta.second"]\nitem = "meta.question"\n',
 }
 """What each kind of project adds to the configuration."""
 GIVES = (0, 1, 3)
@@ -115,6 +117,9 @@ def _item(place: int, kind: str) -> dict[str, object]:
         item["group"] = f"source {place // 3}"
     if kind == "groups":
         item["meta"] = {"topic": "abcde"[place % 5]}
+    if kind == "leaderboard":
+        first, second = MODELS[place % 5], MODELS[(place % 5 + 1 + place // 5 % 4) % 5]
+        item["meta"] = {"first": first, "second": second, "question": place // 4}
     return item
 
 

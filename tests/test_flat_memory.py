@@ -71,6 +71,7 @@ def test_columns_in_files_change_no_vote_decision_figure_or_row(kind: str, tmp_p
     assert same.decisions == run.decisions
     assert same.product == run.product
     assert same.overall == run.overall
+    assert same.standings == run.standings
     assert same.criteria == run.criteria
     assert same.shift == run.shift
     assert others == texts

@@ -4,8 +4,10 @@ Ranks models, not judges. `calibration.population.known_rows` selects the labels
 `stats.leaderboard` computes the intervals. The leaderboard certifies nothing and makes no model calls.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from trustescalate.calibration.population import (
     INTERVAL_DELTA,
     Groups,
     Judged,
+    Known,
     informative,
     known_rows,
     label_values,
@@ -23,7 +26,9 @@ from trustescalate.calibration.population import (
     within,
 )
 from trustescalate.config import LeaderboardTable
+from trustescalate.data.item_sets import number_texts
 from trustescalate.records import Annotation, Correlation, Item, Run, Standing, Standings
+from trustescalate.records.columns import Codes, Distinct
 from trustescalate.records.item_fields import value_of
 from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
 from trustescalate.stats.inference import Mean, Survey, coarse_strata, ppi_mean, too_few
@@ -32,14 +37,36 @@ from trustescalate.stats.leaderboard import Games, bradley_terry, mean_leaderboa
 Ends = tuple[float, float]
 
 
-class Entry(NamedTuple):
-    """One row: its models, its cluster, its stratum, the prediction and the label."""
+class _Rows(NamedTuple):
+    """n rows that name their models, those with a label first.
 
-    models: tuple[str, ...]
-    unit: str
-    kind: str | None
-    prediction: float
-    label: float | None
+    `models` (n, 1), or (n, 2) in pairs, holds places in the sorted `names`. `unit` (n,) and `kind` (n,) are
+    the numbers of clusters and strata; `prediction` (n,), `label` (l,).
+    """
+
+    names: tuple[str, ...]
+    models: IntArray
+    unit: IntArray
+    kind: IntArray | None
+    prediction: FloatArray
+    label: FloatArray
+
+    @property
+    def labelled(self) -> IntArray:
+        """The places (l,) of the rows with a label."""
+        return np.arange(len(self.label))
+
+    def of(self, model: int) -> IntArray:
+        """The places of the rows that name a model."""
+        return np.flatnonzero((self.models == model).any(axis=1))
+
+    def labelled_of(self, model: int) -> IntArray:
+        """The places of those with a label."""
+        return np.flatnonzero((self.models[: len(self.label)] == model).any(axis=1))
+
+    def side(self, model: int, places: IntArray, values: FloatArray) -> FloatArray:
+        """The values of these rows as the model sees them: in pairs, one side's win is the other's loss."""
+        return np.where(self.models[places, 0] == model, values, 1.0 - values)
 
 
 def standings(
@@ -64,21 +91,37 @@ def standings(
     if values is None or reason:
         return Standings(table.method, reason=reason or "labels without an order give no ranking")
     known = known_rows(run, judged, annotations, values)
-    every: list[tuple[str, float, float | None]] = [
-        *((item_id, prediction, label) for item_id, (prediction, label) in known.labelled.items()),
-        *((item_id, prediction, None) for item_id, prediction in known.fresh.items()),
-    ]
-    entries = [
-        Entry(models, _unit(items[item_id], table), (strata or {}).get(item_id), prediction, label)
-        for item_id, prediction, label in every
-        if item_id in items and (models := _models(items[item_id], table))
-    ]
+    rows = _rows(known, items, table, strata)
     ends = min(values.values()), max(values.values())
-    if table.method == "bradley_terry":
-        ranking = _strengths(entries)
-    else:
-        ranking = _means(entries, ends, stratified=bool(strata))
-    return _board(ranking, entries, table, len(every) - len(entries))
+    ranking = _strengths(rows) if table.method == "bradley_terry" else _means(rows, ends)
+    left_out = len(known.labelled) + len(known.fresh) - len(rows.prediction)
+    return _board(ranking, rows, table, left_out)
+
+
+def _rows(known: Known, items: Mapping[str, Item], table: LeaderboardTable, strata: Groups | None) -> _Rows:
+    models, names, units, kinds = array("q"), Distinct[str](), Codes(), Codes()
+    predictions, labels = array("d"), array("d")
+    fresh = ((item_id, (prediction, None)) for item_id, prediction in known.fresh.items())
+    for item_id, (prediction, label) in chain(known.labelled.items(), fresh):
+        item = items.get(item_id)
+        if item is None or not (named := _models(item, table)):
+            continue
+        models.extend(map(names.number, named))
+        units.append(value_of(item, table.item) if table.item else item.group)
+        kinds.append((strata or {}).get(item_id) or "")
+        predictions.append(prediction)
+        if label is not None:
+            labels.append(label)
+    places = {name: place for place, name in enumerate(sorted(names.known))}
+    sorted_places = np.array([places[name] for name in names.known], np.int64)
+    return _Rows(
+        tuple(places),
+        sorted_places[np.array(models)].reshape(len(predictions), len(table.models)),
+        number_texts(units).astype(np.int64),
+        number_texts(kinds).astype(np.int64) if strata else None,
+        np.array(predictions),
+        np.array(labels),
+    )
 
 
 class _Ranking(NamedTuple):
@@ -92,14 +135,15 @@ class _Ranking(NamedTuple):
 NOTHING = _Ranking((), np.zeros((0, 0), dtype=np.bool_))
 
 
-def _board(ranking: _Ranking, entries: Sequence[Entry], table: LeaderboardTable, left_out: int) -> Standings:
+def _board(ranking: _Ranking, rows: _Rows, table: LeaderboardTable, left_out: int) -> Standings:
     m, above = len(ranking.models), ranking.above
     order = sorted(range(m), key=lambda k: -(ranking.models[k].estimate or 0.0))
     ranked = [
         replace(ranking.models[k], first_place=1 + int(above[:, k].sum()), last_place=m - int(above[k].sum()))
         for k in order
     ]
-    others = {model for entry in entries for model in entry.models} - {each.model for each in ranked}
+    known = {each.model for each in ranked}
+    counts = np.bincount(rows.models.ravel(), minlength=len(rows.names)).tolist()
     alike = [
         (ranking.models[i].model, ranking.models[j].model)
         for place, i in enumerate(order)
@@ -108,27 +152,29 @@ def _board(ranking: _Ranking, entries: Sequence[Entry], table: LeaderboardTable,
     ]
     return Standings(
         method=table.method,
-        models=(*ranked, *(_unranked(name, entries) for name in sorted(others))),
+        models=(
+            *ranked,
+            *(_unranked(rows, k, counts[k]) for k, name in enumerate(rows.names) if name not in known),
+        ),
         not_separable=tuple(alike),
         correlation=_correlation(ranked),
-        rows=len(entries),
-        labels=sum(entry.label is not None for entry in entries),
+        rows=len(rows.prediction),
+        labels=len(rows.label),
         left_out=left_out,
-        paired=len({entry.unit for entry in entries}) < len(entries),
-        reason=ranking.reason or _too_few_models(entries, m),
+        paired=len(np.unique(rows.unit)) < len(rows.unit),
+        reason=ranking.reason or _too_few_models(rows, m),
     )
 
 
-def _unranked(name: str, entries: Sequence[Entry]) -> Standing:
-    mine = [entry for entry in entries if name in entry.models]
-    labels = sum(entry.label is not None for entry in mine)
-    units = len({entry.unit for entry in mine if entry.label is not None})
-    reason = f"fewer than {FEWEST_LABELS} labels" if labels == units else "labels of one item only"
-    return Standing(name, len(mine), labels, None, reason=reason)
+def _unranked(rows: _Rows, model: int, count: int) -> Standing:
+    labelled = rows.labelled_of(model)
+    alone = len(labelled) == len(np.unique(rows.unit[labelled]))
+    reason = f"fewer than {FEWEST_LABELS} labels" if alone else "labels of one item only"
+    return Standing(rows.names[model], count, len(labelled), None, reason=reason)
 
 
-def _too_few_models(entries: Sequence[Entry], measured: int) -> str:
-    if not entries:
+def _too_few_models(rows: _Rows, measured: int) -> str:
+    if not rows.names:
         return "no judged row names a model"
     return "" if measured > 1 else "fewer than two models have labels"
 
@@ -150,17 +196,12 @@ def _models(item: Item, table: LeaderboardTable) -> tuple[str, ...]:
     return models if len(set(models)) == len(table.models) else ()
 
 
-def _unit(item: Item, table: LeaderboardTable) -> str:
-    name = value_of(item, table.item) if table.item else item.group
-    return f"row {item.id}" if name is None else f"item {name}"
-
-
-def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Ranking:
-    """Estimate win rates, pass rates or mean ratings; in pairs, one side's win is the other's loss."""
+def _means(rows: _Rows, ends: Ends) -> _Ranking:
+    """Estimate win rates, pass rates or mean ratings."""
     surveys = {
-        name: survey
-        for name in sorted({model for entry in entries for model in entry.models})
-        if (survey := _survey(entries, name, stratified, ends)) is not None
+        rows.names[k]: _survey(rows, k, ends)
+        for k in np.unique(rows.models[rows.labelled]).tolist()
+        if len(np.unique(rows.unit[rows.labelled_of(k)])) >= FEWEST_LABELS
     }
     if len(surveys) < 2:
         return NOTHING
@@ -189,29 +230,19 @@ def _means(entries: Sequence[Entry], ends: Ends, *, stratified: bool) -> _Rankin
     return _Ranking(models, _separated(board.above, list(surveys.values()), usable, ends))
 
 
-def _survey(entries: Sequence[Entry], name: str, stratified: bool, ends: Ends) -> Survey | None:
-    """Collect predictions and labels of one model; None if the labels are too few for an interval."""
-    mine = [entry for entry in entries if name in entry.models]
-    labelled = np.array([k for k, entry in enumerate(mine) if entry.label is not None], dtype=np.int64)
-    units = {entry.unit: place for place, entry in enumerate(entries)}
-    cluster = np.array([units[entry.unit] for entry in mine])
-    if len(np.unique(cluster[labelled])) < FEWEST_LABELS:
-        return None
+def _survey(rows: _Rows, model: int, ends: Ends) -> Survey:
+    """Collect predictions and labels of one model."""
+    mine, labelled = rows.of(model), rows.labelled_of(model)
     survey = Survey(
-        np.array([_side(entry, name, entry.prediction) for entry in mine]),
-        labelled,
-        np.array([_side(entry, name, entry.label) for entry in mine if entry.label is not None]),
-        cluster=cluster,
+        rows.side(model, mine, rows.prediction[mine]),
+        np.arange(len(labelled)),
+        rows.side(model, labelled, rows.label[labelled]),
+        cluster=rows.unit[mine],
         ends=ends,
     )
-    if not stratified:
+    if rows.kind is None:
         return survey
-    kinds = np.unique([entry.kind or "" for entry in mine], return_inverse=True)[1]
-    return survey._replace(stratum=coarse_strata(kinds, labelled, cluster))
-
-
-def _side(entry: Entry, name: str, value: float) -> float:
-    return value if entry.models[0] == name else 1.0 - value
+    return survey._replace(stratum=coarse_strata(rows.kind[mine], survey.labelled, survey.cluster))
 
 
 def _alone(survey: Survey, delta: float) -> Mean:
@@ -233,13 +264,13 @@ def _separated(above: BoolArray, surveys: Sequence[Survey], usable: BoolArray, e
     return np.asarray(np.where(usable[:, None] & usable, above, apart), dtype=np.bool_)
 
 
-def _strengths(entries: Sequence[Entry]) -> _Ranking:
+def _strengths(rows: _Rows) -> _Ranking:
     """Estimate Bradley-Terry strengths of models in labelled games; log-odds that sum to 0."""
-    met = sorted({model for entry in entries if entry.label is not None for model in entry.models})
-    played = [entry for entry in entries if set(entry.models) <= set(met)]
-    if len(met) < 2:
+    met = np.unique(rows.models[rows.labelled])
+    m = len(met)
+    if m < 2:
         return NOTHING
-    games, m = _games(played, met), len(met)
+    games = _games(rows, met)
     try:
         board = bradley_terry(games, m, INTERVAL_DELTA)
     except ValueError as error:
@@ -247,14 +278,14 @@ def _strengths(entries: Sequence[Entry]) -> _Ranking:
     labelled = games.labelled
     by_judges = _alone_strengths(games.first, games.second, games.prediction, m)
     by_people = _alone_strengths(games.first[labelled], games.second[labelled], games.label, m)
-    rows, labels = (
+    counts, labels = (
         np.bincount(games.first[which], minlength=m) + np.bincount(games.second[which], minlength=m)
         for which in (np.arange(len(games.first)), labelled)
     )
     models = tuple(
         Standing(
-            name,
-            rows=int(rows[k]),
+            rows.names[model],
+            rows=int(counts[k]),
             labels=int(labels[k]),
             estimate=float(board.estimate[k]),
             interval=(float(board.low[k]), float(board.high[k])) if board.usable else None,
@@ -263,22 +294,16 @@ def _strengths(entries: Sequence[Entry]) -> _Ranking:
             by_judges=None if by_judges is None else float(by_judges[k]),
             by_people=None if by_people is None else float(by_people[k]),
         )
-        for k, name in enumerate(met)
+        for k, model in enumerate(met.tolist())
     )
     return _Ranking(models, board.above & board.usable)
 
 
-def _games(entries: Sequence[Entry], names: Sequence[str]) -> Games:
-    place = {name: k for k, name in enumerate(names)}
-    labelled = [k for k, entry in enumerate(entries) if entry.label is not None]
-    return Games(
-        np.array([place[entry.models[0]] for entry in entries]),
-        np.array([place[entry.models[1]] for entry in entries]),
-        np.array([entry.prediction for entry in entries]),
-        np.array(labelled, dtype=np.int64),
-        np.array([entry.label for entry in entries if entry.label is not None]),
-        np.unique([entry.unit for entry in entries], return_inverse=True)[1],
-    )
+def _games(rows: _Rows, met: IntArray) -> Games:
+    """The games between models that have `met` others in labelled games."""
+    played = np.flatnonzero(np.isin(rows.models, met).all(axis=1))
+    first, second = np.searchsorted(met, rows.models[played]).T
+    return Games(first, second, rows.prediction[played], rows.labelled, rows.label, rows.unit[played])
 
 
 def _alone_strengths(first: IntArray, second: IntArray, label: FloatArray, m: int) -> FloatArray | None:

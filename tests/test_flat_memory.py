@@ -13,7 +13,11 @@ import pytest
 from benchmarks.million import KINDS, make
 from tests.support.command_line import cli
 from trustescalate import Project, Run
+from trustescalate.analysis.comparison import compare
+from trustescalate.analysis.comparison_items import ComparedRows
+from trustescalate.analysis.comparison_section import Comparison
 from trustescalate.analysis.criteria import criteria_estimates
+from trustescalate.analysis.matched_pairs import matched_pairs
 from trustescalate.calibration.files import certificate_votes
 from trustescalate.data.dataset import load_dataset
 from trustescalate.judges.registry import recorded_judges
@@ -22,6 +26,7 @@ from trustescalate.records import columns
 from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.records.stored import take_rows
+from trustescalate.report.sections import ItemRow
 
 pytestmark = pytest.mark.slow
 SMALL = {"IN_MEMORY": 256, "BLOCK": 64, "FEW": 1, "NEAR": 8}
@@ -100,6 +105,21 @@ def test_a_part_of_a_run_on_disk_is_that_of_the_run_in_memory(tmp_path: Path) ->
         for each in (run, loaded)
     )
     assert next(estimates) == next(estimates)
+
+
+def test_columns_in_files_change_nothing_of_a_comparison(tmp_path: Path) -> None:
+    project = Project.open(made(tmp_path / "one", "clusters") / "trustescalate.toml")
+    first, second = (asyncio.run(project.run()) for _ in range(2))
+    second = replace(second, decisions=tuple(second.decisions)[40:], items=tuple(second.items)[40:])
+
+    def shown() -> tuple[Comparison, list[ItemRow]]:
+        pairs = matched_pairs(first, second)
+        assert len(pairs) == len(second.items)
+        return compare(first, second), list(ComparedRows(pairs, texts=True))
+
+    in_memory = shown()
+    with in_files():
+        assert shown() == in_memory
 
 
 def test_replayed_votes_stay_on_disk_and_answer_as_if_they_were_loaded(tmp_path: Path) -> None:

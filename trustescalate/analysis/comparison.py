@@ -5,13 +5,12 @@ labels. Otherwise the responses are compared: the difference in win rate, pass r
 comparison certifies nothing and makes no model calls.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 import numpy as np
 
 from trustescalate.analysis.comparison_section import Agreement, Change, Comparison, Ends, Side
-from trustescalate.analysis.pairing import match_items
+from trustescalate.analysis.matched_pairs import MatchedPairs, matched_pairs
 from trustescalate.calibration.judged_rows import predictions
 from trustescalate.calibration.population import (
     FEWEST_LABELS,
@@ -19,42 +18,22 @@ from trustescalate.calibration.population import (
     annotation_means,
     informative,
     label_values,
-    unit_of,
     verdict_limits,
     within,
 )
-from trustescalate.data.labels import dropped_ties, majority, sampled
-from trustescalate.errors import UsageError
-from trustescalate.records import Decision, Item, Label, Run, Task, TaskKind
-from trustescalate.records.criteria import ask_several
+from trustescalate.data.item_sets import Chosen, number_texts
+from trustescalate.data.labels import dropped_ties, sampled
+from trustescalate.records import Label, Run, Task, TaskKind
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures
-from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
+from trustescalate.stats.bounds import IntArray
+from trustescalate.stats.inference import Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
 from trustescalate.stats.shift import score_alarm
 
 PICKED_LEVEL = 0.01
 """A random draw of labelled items counts as selected in at most one comparison of a hundred."""
 SELECTED = "the scores of labelled items differ from the rest: the items were selected, not drawn at random"
-
-
-@dataclass(frozen=True, slots=True)
-class MatchedPair:
-    """A matched item: decisions, expected values by the judges, and human labels, in both runs.
-
-    The label of a decision is the verdict of its run, also where an uncertified run released none.
-    """
-
-    items: tuple[Item, Item]
-    decisions: tuple[Decision, Decision]
-    expected: tuple[float, float]
-    human: tuple[Label | None, Label | None]
-    labelled: tuple[bool, bool]
-
-    def agrees(self, side: int) -> bool:
-        """Whether the verdict of one run is the majority of its human labels."""
-        label = self.decisions[side].label
-        return label is not None and label == self.human[side]
 
 
 def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
@@ -66,68 +45,37 @@ def compare(first: Run, second: Run, by: str | None = None) -> Comparison:
     tasks, a key that two items of a run share, and runs without a matched item.
     """
     pairs = matched_pairs(first, second, by)
-    answers = any(pair.items[0].responses != pair.items[1].responses for pair in pairs)
-    labels = [tuple(decision.label for decision in pair.decisions) for pair in pairs]
-    both = [pair for pair in labels if None not in pair]
+    answers = any(one.responses != two.responses for one, two in pairs.matched)
+    before, after = pairs.verdicts
+    both = (before >= 0) & (after >= 0)
     return Comparison(
         kind="answers" if answers else "judges",
         by=by or "id",
-        first=_summarise_run(first, [pair.decisions[0] for pair in pairs]),
-        second=_summarise_run(second, [pair.decisions[1] for pair in pairs]),
+        first=_summarise_run(pairs, 0),
+        second=_summarise_run(pairs, 1),
         uncertified=tuple(run.header.id for run in (first, second) if run.uncertified),
         matched=len(pairs),
         only_first=len(first.items) - len(pairs),
         only_second=len(second.items) - len(pairs),
-        same=sum(a == b for a, b in both),
-        differ=sum(a != b for a, b in both),
-        one_released=sum((a is None) != (b is None) for a, b in labels),
-        none_released=sum(a is None and b is None for a, b in labels),
+        same=int((both & (before == after)).sum()),
+        differ=int((both & (before != after)).sum()),
+        one_released=int(((before < 0) != (after < 0)).sum()),
+        none_released=int(((before < 0) & (after < 0)).sum()),
         agreement=_measure_agreement(pairs),
-        change=_estimate_change(first, second, pairs) if answers else None,
+        change=_estimate_change(pairs) if answers else None,
         task=first.header.certificate.task,
     )
 
 
-def matched_pairs(first: Run, second: Run, by: str | None = None) -> list[MatchedPair]:
-    """Match the decided items of two runs, in the order of the first. Raises the errors of `compare`."""
-    hint = "name the key of meta by which items match: --by meta.<key>"
-    if ask_several((*first.items, *second.items)):
-        raise UsageError(
-            "these runs judge several criteria, whose verdicts have no mean in common",
-            "[gate] baseline with max_drop or min_gain compares each criterion and their weighted total",
-        )
-    return _pair_items(first, second, match_items(first, second, by, judged=True, hint=hint))
-
-
-def _pair_items(first: Run, second: Run, matched: Sequence[tuple[Item, Item]]) -> list[MatchedPair]:
-    task = first.header.certificate.task
-    values = label_values(task) or dict.fromkeys(task.labels, 0.0)
-    decisions = [
-        {row.item_id: replace(row, label=run.verdict(row)) for row in run.decisions}
-        for run in (first, second)
-    ]
-    expected = [predictions(run, values) for run in (first, second)]
-    human = [majority(task, sampled(run.annotations)) for run in (first, second)]
-    return [
-        MatchedPair(
-            (one, two),
-            (decisions[0][one.id], decisions[1][two.id]),
-            (expected[0][one.id], expected[1][two.id]),
-            (human[0].get(one.id), human[1].get(two.id)),
-            (one.id in human[0], two.id in human[1]),
-        )
-        for one, two in matched
-    ]
-
-
-def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
+def _summarise_run(pairs: MatchedPairs, side: int) -> Side:
+    run = pairs.runs[side]
     votes = count_votes(run.judgments).whole
     return Side(
         run.header.id,
         run.header.created,
         run.header.items,
         run_figures.released(run),
-        0 if run.uncertified else sum(row.label is not None for row in matched),
+        0 if run.uncertified else int((pairs.verdicts[side] >= 0).sum()),
         votes.failed,
         votes.votes,
         votes.calls,
@@ -135,57 +83,60 @@ def _summarise_run(run: Run, matched: Sequence[Decision]) -> Side:
     )
 
 
-def _measure_agreement(pairs: Sequence[MatchedPair]) -> Agreement:
-    known = [pair for pair in pairs if all(pair.labelled)]
-    released = [[pair for pair in known if pair.decisions[k].label is not None] for k in (0, 1)]
-    right = [sum(pair.agrees(k) for pair in released[k]) for k in (0, 1)]
-    both = [pair for pair in released[0] if pair.decisions[1].label is not None]
+def _measure_agreement(pairs: MatchedPairs) -> Agreement:
+    released = [pairs.labelled & (verdicts >= 0) for verdicts in pairs.verdicts]
+    agrees = [pairs.labelled & pairs.agrees(side) for side in (0, 1)]
+    both = released[0] & released[1]
+    right = [(int(agrees[side].sum()), int(released[side].sum())) for side in (0, 1)]
     return Agreement(
-        len(known),
-        (right[0], len(released[0])),
-        (right[1], len(released[1])),
-        len(both),
-        sum(pair.agrees(0) and not pair.agrees(1) for pair in both),
-        sum(pair.agrees(1) and not pair.agrees(0) for pair in both),
-        second_right(both, INTERVAL_DELTA),
+        int(pairs.labelled.sum()),
+        right[0],
+        right[1],
+        int(both.sum()),
+        int((both & agrees[0] & ~agrees[1]).sum()),
+        int((both & agrees[1] & ~agrees[0]).sum()),
+        second_right(pairs, np.flatnonzero(both), INTERVAL_DELTA),
     )
 
 
-def second_right(pairs: Sequence[MatchedPair], delta: float) -> Ends | None:
+def second_right(pairs: MatchedPairs, taken: IntArray, delta: float) -> Ends | None:
     """Limits on how often the second run is right if exactly one is; None where none is.
 
-    `pairs` are labelled, with a verdict in both runs. Exact, unless items of one group are clustered.
+    `taken` are the places of the pairs that count: labelled ones with a verdict in both runs. Exact, unless
+    items of one group are clustered.
     """
-    split = [pair for pair in pairs if pair.agrees(0) != pair.agrees(1)]
-    if not split:
+    first, second = pairs.agrees(0), pairs.agrees(1)
+    split = taken[(first != second)[taken]]
+    if not len(split):
         return None
-    groups = {pair.items[0].id: pair.items[0].group for pair in pairs}
-    units = np.unique([unit_of(pair.items[0].id, groups) for pair in split], return_inverse=True)[1]
-    return mean_interval(np.array([float(pair.agrees(1)) for pair in split]), delta, cluster=units)[:2]
+    groups = pairs.groups()
+    units = number_texts(groups[place] for place in split.tolist())
+    return mean_interval(second[split].astype(np.float64), delta, cluster=units)[:2]
 
 
-def _estimate_change(first: Run, second: Run, pairs: Sequence[MatchedPair]) -> Change | None:
-    task = first.header.certificate.task
+def _estimate_change(pairs: MatchedPairs) -> Change | None:
+    task = pairs.runs[0].header.certificate.task
     values = label_values(task)
     if values is None:
         return None
     width = max(values.values()) - min(values.values())
-    by_judges = float(np.mean([pair.expected[1] - pair.expected[0] for pair in pairs]))
+    surveys = _surveys(pairs, task, values)
+    by_judges = float(np.mean(surveys[1].prediction - surveys[0].prediction))
     limits = None
-    if task.kind is not TaskKind.RATING and all(_certifies_population(run) for run in (first, second)):
+    if task.kind is not TaskKind.RATING and all(map(_certifies_population, pairs.runs)):
         low, high = (
-            verdict_limits(run, {pair.items[k].id for pair in pairs}, INTERVAL_DELTA / 2)
-            for k, run in enumerate((first, second))
+            verdict_limits(run, Chosen.of(run.items, places), INTERVAL_DELTA / 2)
+            for run, places in zip(pairs.runs, pairs.matched.places, strict=True)
         )
         limits = high[0] - low[1], high[1] - low[0]
-    labelled = [k for k, pair in enumerate(pairs) if all(pair.labelled)]
-    reason = _why_unusable(first, second, pairs, labelled)
+    labelled = int(pairs.labelled.sum())
+    reason = _why_unusable(pairs)
     if reason:
-        return Change(len(labelled), None, None, None, False, reason, by_judges, limits)
-    mean = _paired_mean(task, values, (first, second), pairs, labelled)
+        return Change(labelled, None, None, None, False, reason, by_judges, limits)
+    mean = ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)
     ends = -width, width
     return Change(
-        len(labelled),
+        labelled,
         within(mean.estimate, ends),
         (within(mean.low, ends), within(mean.high, ends)),
         informative(mean.label_only, ends),
@@ -200,45 +151,38 @@ def _certifies_population(run: Run) -> bool:
     return run.header.certificate.batch is None and run.header.certificate.thresholds is not None
 
 
-def _why_unusable(first: Run, second: Run, pairs: Sequence[MatchedPair], labelled: Sequence[int]) -> str:
-    if not labelled:
+def _why_unusable(pairs: MatchedPairs) -> str:
+    if not pairs.labelled.any():
         return "no matched item has a human label in both runs"
-    units = {pairs[k].items[0].group or pairs[k].items[0].id for k in labelled}
-    if len(units) < FEWEST_LABELS:
+    groups = pairs.groups()
+    units = number_texts(groups[place] for place in np.flatnonzero(pairs.labelled).tolist())
+    if len(np.unique(units)) < FEWEST_LABELS:
         return f"fewer than {FEWEST_LABELS} matched items have human labels in both runs"
-    if any(dropped_ties(run.header.certificate.task, run.annotations) for run in (first, second)):
+    if any(dropped_ties(run.header.certificate.task, run.annotations) for run in pairs.runs):
         return "annotators call some items a tie, which this task leaves out"
-    known = set(labelled)
-    rest = [k for k in range(len(pairs)) if k not in known]
-    if not rest:
+    if pairs.labelled.all():
         return ""
-    scores = [np.array([pair.decisions[side].trail[-1].score for pair in pairs]) for side in (0, 1)]
-    before, after = ([score[list(rows)] for score in scores] for rows in (sorted(known), rest))
+    scores = [pairs.scores(side) for side in (0, 1)]
+    before, after = ([score[rows] for score in scores] for rows in (pairs.labelled, ~pairs.labelled))
     if score_alarm(before, after, PICKED_LEVEL).raised.any():
         return SELECTED
     return ""
 
 
-def _paired_mean(
-    task: Task,
-    values: Mapping[Label, float],
-    runs: tuple[Run, Run],
-    pairs: Sequence[MatchedPair],
-    labelled: Sequence[int],
-) -> Mean:
-    groups = [pair.items[0].group for pair in pairs]
-    names = [f"item {k}" if group is None else f"group {group}" for k, group in enumerate(groups)]
-    cluster = np.unique(names, return_inverse=True)[1] if any(groups) else None
+def _surveys(pairs: MatchedPairs, task: Task, values: Mapping[Label, float]) -> list[Survey]:
+    """The predictions and labels of both runs."""
+    groups, labelled = pairs.groups(), np.flatnonzero(pairs.labelled)
+    cluster = number_texts(groups) if any(groups) else None
     surveys = []
-    for side, run in enumerate(runs):
-        human = annotation_means(task, sampled(run.annotations), values)
+    for side, run in enumerate(pairs.runs):
+        human, ids = annotation_means(task, sampled(run.annotations), values), pairs.ids(side)
         surveys.append(
             Survey(
-                np.array([pair.expected[side] for pair in pairs]),
-                np.array(labelled, dtype=np.int64),
-                np.array([human[pairs[k].items[side].id] for k in labelled]),
+                predictions(run, values).numbers[pairs.matched.places[side].numpy()],
+                labelled,
+                np.array([human[ids[place]] for place in labelled.tolist()]),
                 cluster=cluster,
                 ends=(min(values.values()), max(values.values())),
             )
         )
-    return ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)
+    return surveys

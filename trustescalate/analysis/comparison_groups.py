@@ -1,11 +1,14 @@
 """Compare two runs group by group, with limits that hold simultaneously."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil
 
-from trustescalate.analysis.comparison import MatchedPair, second_right
+import numpy as np
+
+from trustescalate.analysis.comparison import second_right
 from trustescalate.analysis.comparison_section import Comparison
+from trustescalate.analysis.matched_pairs import MatchedPairs
 from trustescalate.analysis.product import NO_VALUE, product
 from trustescalate.calibration.population import INTERVAL_DELTA
 from trustescalate.config import Config
@@ -19,6 +22,7 @@ from trustescalate.report.figures import count, missing, words
 from trustescalate.report.pictures import Interval, Intervals
 from trustescalate.report.product import BASES, estimate_figure, rate_name
 from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table, numbers
+from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.planning import labels_needed
 
 NO_DIFFERENCE = "no difference"
@@ -104,27 +108,24 @@ def _change_text(change: Change, plain: bool) -> str:
     return estimate_figure(change.first, plain, signed=True).text
 
 
-def agreement_groups(pairs: Sequence[MatchedPair], by: str | None) -> Section | None:
+def agreement_groups(pairs: MatchedPairs, by: str | None) -> Section | None:
     """Report, per group, how often the candidate is right where exactly one run is; None without any."""
-    known = [
-        pair
-        for pair in pairs
-        if all(pair.labelled) and None not in (pair.decisions[0].label, pair.decisions[1].label)
-    ]
-    if not any(pair.agrees(0) != pair.agrees(1) for pair in known):
+    known = np.flatnonzero(pairs.labelled & (pairs.verdicts[0] >= 0) & (pairs.verdicts[1] >= 0))
+    first, second = pairs.agrees(0), pairs.agrees(1)
+    if not (first != second)[known].any():
         return None
-    groups: dict[str, list[MatchedPair]] = defaultdict(list)
-    for pair in known if by is not None else ():
-        groups[value_of(pair.items[1], by or "") or NO_VALUE].append(pair)
-    members: Mapping[str, Sequence[MatchedPair]] = {
-        "all items": known, **{name: groups[name] for name in sorted(groups)}
+    items, groups = pairs.items(1), defaultdict[str, list[int]](list)
+    for place in known.tolist() if by is not None else ():
+        groups[value_of(items[place], by or "") or NO_VALUE].append(place)
+    members: Mapping[str, IntArray] = {
+        "all items": known, **{name: np.array(groups[name]) for name in sorted(groups)}
     }  # fmt: skip
     delta = INTERVAL_DELTA / max(1, len(groups))
     bars, rows, parts = [], [], []
     for name, own in members.items():
-        wins = sum(pair.agrees(1) and not pair.agrees(0) for pair in own)
-        split = wins + sum(pair.agrees(0) and not pair.agrees(1) for pair in own)
-        limits = second_right(own, INTERVAL_DELTA if own is known else delta)
+        wins = int((second & ~first)[own].sum())
+        split = int((second != first)[own].sum())
+        limits = second_right(pairs, own, INTERVAL_DELTA if own is known else delta)
         shown = "no item" if limits is None else figures.interval(*limits)
         bars.append(Interval(name, wins / split if split else None, limits, f"{wins:,} of {split:,}"))
         parts.append(f"{name}: the candidate on {wins:,} of {split:,} ({shown})")

@@ -1,16 +1,19 @@
 """Lay out the matched items of two runs: disagreements first, with both verdicts, texts and trails."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
-from trustescalate.analysis.comparison import MatchedPair
+import numpy as np
+
 from trustescalate.analysis.comparison_section import NAMES
-from trustescalate.records import Label, Run, Task, TaskKind
+from trustescalate.analysis.matched_pairs import MatchedPairs, Move
+from trustescalate.records import Label, Task, TaskKind
+from trustescalate.records.columns import Column as Numbers
 from trustescalate.report.figures import count, share, words
 from trustescalate.report.items import ItemRows, LaidOut
 from trustescalate.report.pictures import Bar, Bars
 from trustescalate.report.sections import Block, Column, ItemRow, Row, Table, numbers
+from trustescalate.stats.bounds import CodeArray
 
 MOST_MOVES = 6
 """A chart names at most so many moves from one verdict to another."""
@@ -18,9 +21,9 @@ SMALL_TASK = 8
 """A task with more labels has no table of verdicts against verdicts."""
 
 
-def moves_chart(pairs: Sequence[MatchedPair], task: Task, gave: str) -> Bars:
+def moves_chart(pairs: MatchedPairs, task: Task, gave: str) -> Bars:
     """Count how the verdicts moved from the baseline to the candidate."""
-    moves = Counter((pair.decisions[0].label, pair.decisions[1].label) for pair in pairs)
+    moves = pairs.moves()
     lines = [(name, sum(moves[move] for move in group)) for name, group in _kinds(moves, task, gave)]
     lines = [line for line in lines if line[1]]
     bars = tuple(
@@ -29,9 +32,6 @@ def moves_chart(pairs: Sequence[MatchedPair], task: Task, gave: str) -> Bars:
     )
     parts = "; ".join(f"{name}: {number:,}" for name, number in lines)
     return Bars("How the verdicts moved", ("",), bars, f"Verdicts on {len(pairs):,} matched items. {parts}.")
-
-
-Move = tuple[Label | None, Label | None]
 
 
 def _kinds(moves: Counter[Move], task: Task, gave: str) -> list[tuple[str, list[Move]]]:
@@ -60,11 +60,11 @@ def _kinds(moves: Counter[Move], task: Task, gave: str) -> list[tuple[str, list[
     ]
 
 
-def moves_table(pairs: Sequence[MatchedPair], task: Task) -> tuple[Table, ...]:
+def moves_table(pairs: MatchedPairs, task: Task) -> tuple[Table, ...]:
     """Count the verdicts of the baseline against those of the candidate; none for many labels."""
     if len(task.labels) > SMALL_TASK:
         return ()
-    moves = Counter((pair.decisions[0].label, pair.decisions[1].label) for pair in pairs)
+    moves = pairs.moves()
     labels: list[Label | None] = [*task.labels, None]
     rows = tuple(
         Row((words(before or "none"), *(count(moves[before, after]) for after in labels)))
@@ -74,31 +74,33 @@ def moves_table(pairs: Sequence[MatchedPair], task: Task) -> tuple[Table, ...]:
     return (Table("Verdicts: baseline by row, candidate by column", (Column("Baseline"), *titles), rows),)
 
 
-class ComparedRows(LaidOut[MatchedPair]):
+class ComparedRows(LaidOut[int]):
     """The matched items as the candidate has them, with the baseline's verdict and trail.
 
     With `texts` they show the texts of the baseline that differ. Different verdicts come first, of these the
     ones where human labels side with the baseline; then the items that one run released.
     """
 
-    def __init__(self, runs: tuple[Run, Run], pairs: Sequence[MatchedPair], *, texts: bool) -> None:
-        self._first, self._second = (ItemRows(run) for run in runs)
-        self._order, self._texts = sorted(pairs, key=_rank), texts
+    def __init__(self, pairs: MatchedPairs, *, texts: bool) -> None:
+        self._first, self._second = map(ItemRows, pairs.runs)
+        self._ids = pairs.ids(0), pairs.ids(1)
+        self._pairs, self._texts = pairs, texts
+        self._order = Numbers("I", np.argsort(_ranks(pairs), kind="stable"))
 
-    def _row(self, pair: MatchedPair) -> ItemRow:
-        first, second = self._first.of(pair.items[0].id), self._second.of(pair.items[1].id)
-        return _compared_row(first, second, pair, texts=self._texts)
-
-
-def _rank(pair: MatchedPair) -> int:
-    before, after = (decision.label for decision in pair.decisions)
-    if before is not None and after is not None and before != after:
-        return 0 if pair.agrees(0) else 1
-    return 3 if before == after else 2
+    def _row(self, place: int) -> ItemRow:
+        first, second = self._first.of(self._ids[0][place]), self._second.of(self._ids[1][place])
+        labels = self._pairs.label(0, place), self._pairs.label(1, place)
+        return _compared_row(first, second, labels, texts=self._texts)
 
 
-def _compared_row(first: ItemRow, second: ItemRow, pair: MatchedPair, *, texts: bool) -> ItemRow:
-    before, after = (decision.label for decision in pair.decisions)
+def _ranks(pairs: MatchedPairs) -> CodeArray:
+    before, after = pairs.verdicts
+    one_alone = (before < 0) | (after < 0)
+    return np.where(before == after, 3, np.where(one_alone, 2, np.where(pairs.agrees(0), 0, 1)))
+
+
+def _compared_row(first: ItemRow, second: ItemRow, move: Move, *, texts: bool) -> ItemRow:
+    before, after = move
     prompt, responses, pairs = second.prompt, second.responses, list[tuple[int, int]]()
     if texts:
         prompt += tuple(_of_baseline(block) for block in first.prompt if block not in second.prompt)

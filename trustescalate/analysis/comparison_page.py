@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from trustescalate.analysis.comparison import SELECTED, MatchedPair, matched_pairs
+import numpy as np
+
+from trustescalate.analysis.comparison import SELECTED
 from trustescalate.analysis.comparison_groups import (
     NO_DIFFERENCE,
     Sides,
@@ -29,6 +31,7 @@ from trustescalate.analysis.comparison_sides import (
     judges_section,
     sides_provenance,
 )
+from trustescalate.analysis.matched_pairs import MatchedPairs, matched_pairs
 from trustescalate.calibration.population import INTERVAL_DELTA, agreement_limits, unit_of
 from trustescalate.cascade.run_folder import run_path
 from trustescalate.records import Change as ItemsChange
@@ -124,7 +127,7 @@ def comparison_page(
         sections=tuple(section for section in sections if section is not None),
         advice=more_labels(compared, seen) if verdict.open else "",
         banners=tuple(dict.fromkeys(banners)),
-        items=ComparedRows(runs, pairs, texts=compared.kind == "answers"),
+        items=ComparedRows(pairs, texts=compared.kind == "answers"),
         follow=_next(compared, sides, by, completed(options)),
         options=tuple(options),
     )
@@ -335,15 +338,15 @@ def _judge_figures(compared: Comparison, runs: tuple[Run, Run]) -> tuple[KeyFigu
     )
 
 
-def _agreement_chart(pairs: Sequence[MatchedPair]) -> tuple[Picture, ...]:
+def _agreement_chart(pairs: MatchedPairs) -> tuple[Picture, ...]:
     """Both runs' agreement on labelled matched items, each with its own interval."""
-    bars, groups = [], {pair.items[0].id: pair.items[0].group for pair in pairs}
+    bars, groups, ids = [], pairs.groups(), pairs.ids(0)
     for side, name in enumerate(NAMES):
-        given = [pair for pair in pairs if all(pair.labelled) and pair.decisions[side].label is not None]
-        if not given:
+        given = np.flatnonzero(pairs.labelled & (pairs.verdicts[side] >= 0))
+        if not len(given):
             return ()
-        losses = [0.0 if pair.agrees(side) else 1.0 for pair in given]
-        units = [unit_of(pair.items[0].id, groups) for pair in given]
+        losses = (~pairs.agrees(side)[given]).astype(np.float64).tolist()
+        units = [unit_of(ids[place], {ids[place]: groups[place]}) for place in given.tolist()]
         limits = agreement_limits(losses, units, INTERVAL_DELTA)
         bars.append(Interval(name, 1 - sum(losses) / len(losses), limits, f"n = {len(given):,}"))
     parts = [f"{bar.name}: {figures.interval(*(bar.limits or (0.0, 1.0)))}, {bar.note}" for bar in bars]
@@ -364,7 +367,7 @@ def _matched(compared: Comparison) -> KeyFigure:
     return KeyFigure("Items matched", count(compared.matched), detail, compared.matched / whole)
 
 
-def _verdict_section(compared: Comparison, pairs: Sequence[MatchedPair]) -> Section:
+def _verdict_section(compared: Comparison, pairs: MatchedPairs) -> Section:
     both = compared.same + compared.differ
     lead = (
         f"Both runs have a verdict on {both:,} of {compared.matched:,} matched items, and it differs on "

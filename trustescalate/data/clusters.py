@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +83,10 @@ def first_of_clusters(
     size = np.bincount(number)
     size[number[rows]] = 0  # a cluster with a row that is taken
     own = size[number[: len(items)]]
-    first: dict[int, tuple[str, Place]] = {}
-    for place in np.flatnonzero(own > 1).tolist():
-        mine, cluster = (key(place), place), int(number[place])
-        first[cluster] = min(first.get(cluster, mine), mine)
-    free = own == 1
-    free[[place for _, place in first.values()]] = True
+    free, several = own == 1, np.flatnonzero(own > 1)
+    by_cluster = several[np.argsort(number[several], kind="stable")]
+    for _, members in groupby(map(int, by_cluster), key=number.__getitem__):
+        free[min(members, key=lambda place: (key(place), place))] = True
     return free, own > 0
 
 

@@ -77,6 +77,22 @@ def test_few_labels_show_limits_from_labels_alone() -> None:
     assert "fewer than 2" in one.change.reason
 
 
+def test_ties_that_the_task_leaves_out_leave_no_mean_to_compare() -> None:
+    def dropping(run: Run) -> Run:
+        certificate = run.header.certificate
+        certificate = replace(certificate, task=replace(certificate.task, ties="drop"))
+        tied, split, *others = run.annotations
+        notes = (replace(tied, label="tie"), split, replace(split, annotator="y", label="tie"), *others)
+        return replace(run, header=replace(run.header, certificate=certificate), annotations=notes)
+
+    first, second = map(dropping, systems(6))
+    change = compare(first, second).change
+    assert change is not None
+    assert (change.estimate, change.usable) == (None, False)
+    assert change.reason == "annotators call some items a tie, which this task leaves out"
+    assert change.by_judges is not None
+
+
 def test_the_same_texts_compare_judges() -> None:
     first, second = judges()
     found = compare(first, second)

@@ -23,11 +23,11 @@ from trustescalate.calibration.population import (
 )
 from trustescalate.data.item_sets import Chosen, number_texts
 from trustescalate.data.labels import dropped_ties, sampled
-from trustescalate.records import Label, Run, Task, TaskKind
+from trustescalate.records import Label, Run, TaskKind
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures
-from trustescalate.stats.bounds import IntArray
-from trustescalate.stats.inference import Survey, difference, ppi_mean
+from trustescalate.stats.bounds import FloatArray, IntArray
+from trustescalate.stats.inference import Mean, Survey, difference, ppi_mean
 from trustescalate.stats.intervals import mean_interval
 from trustescalate.stats.shift import score_alarm
 
@@ -120,8 +120,11 @@ def _estimate_change(pairs: MatchedPairs) -> Change | None:
     if values is None:
         return None
     width = max(values.values()) - min(values.values())
-    surveys = _surveys(pairs, task, values)
-    by_judges = float(np.mean(surveys[1].prediction - surveys[0].prediction))
+    before, after = (
+        predictions(run, values).numbers[places.numpy()]
+        for run, places in zip(pairs.runs, pairs.matched.places, strict=True)
+    )
+    by_judges = float(np.mean(after - before))
     limits = None
     if task.kind is not TaskKind.RATING and all(map(_certifies_population, pairs.runs)):
         low, high = (
@@ -133,7 +136,7 @@ def _estimate_change(pairs: MatchedPairs) -> Change | None:
     reason = _why_unusable(pairs)
     if reason:
         return Change(labelled, None, None, None, False, reason, by_judges, limits)
-    mean = ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)
+    mean = _paired_mean(pairs, values, (before, after))
     ends = -width, width
     return Change(
         labelled,
@@ -169,20 +172,15 @@ def _why_unusable(pairs: MatchedPairs) -> str:
     return ""
 
 
-def _surveys(pairs: MatchedPairs, task: Task, values: Mapping[Label, float]) -> list[Survey]:
-    """The predictions and labels of both runs."""
+def _paired_mean(
+    pairs: MatchedPairs, values: Mapping[Label, float], predicted: tuple[FloatArray, FloatArray]
+) -> Mean:
     groups, labelled = pairs.groups(), np.flatnonzero(pairs.labelled)
     cluster = number_texts(groups) if any(groups) else None
-    surveys = []
+    ends, surveys = (min(values.values()), max(values.values())), []
     for side, run in enumerate(pairs.runs):
-        human, ids = annotation_means(task, sampled(run.annotations), values), pairs.ids(side)
-        surveys.append(
-            Survey(
-                predictions(run, values).numbers[pairs.matched.places[side].numpy()],
-                labelled,
-                np.array([human[ids[place]] for place in labelled.tolist()]),
-                cluster=cluster,
-                ends=(min(values.values()), max(values.values())),
-            )
-        )
-    return surveys
+        notes, ids = sampled(run.annotations), pairs.ids(side)
+        human = annotation_means(run.header.certificate.task, notes, values)
+        labels = np.array([human[ids[place]] for place in labelled.tolist()])
+        surveys.append(Survey(predicted[side], labelled, labels, cluster=cluster, ends=ends))
+    return ppi_mean(difference(surveys[1], surveys[0]), INTERVAL_DELTA)

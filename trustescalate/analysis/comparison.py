@@ -21,7 +21,7 @@ from trustescalate.calibration.population import (
     verdict_limits,
     within,
 )
-from trustescalate.data.item_sets import Chosen, number_texts
+from trustescalate.data.item_sets import Chosen
 from trustescalate.data.labels import dropped_ties, sampled
 from trustescalate.records import Label, Run, TaskKind
 from trustescalate.records.judge_counts import count_votes
@@ -109,9 +109,7 @@ def second_right(pairs: MatchedPairs, taken: IntArray, delta: float) -> Ends | N
     split = taken[(first != second)[taken]]
     if not len(split):
         return None
-    groups = pairs.groups()
-    units = number_texts(groups[place] for place in split.tolist())
-    return mean_interval(second[split].astype(np.float64), delta, cluster=units)[:2]
+    return mean_interval(second[split].astype(np.float64), delta, cluster=pairs.units(split))[:2]
 
 
 def _estimate_change(pairs: MatchedPairs) -> Change | None:
@@ -157,9 +155,7 @@ def _certifies_population(run: Run) -> bool:
 def _why_unusable(pairs: MatchedPairs) -> str:
     if not pairs.labelled.any():
         return "no matched item has a human label in both runs"
-    groups = pairs.groups()
-    units = number_texts(groups[place] for place in np.flatnonzero(pairs.labelled).tolist())
-    if len(np.unique(units)) < FEWEST_LABELS:
+    if len(np.unique(pairs.units(np.flatnonzero(pairs.labelled)))) < FEWEST_LABELS:
         return f"fewer than {FEWEST_LABELS} matched items have human labels in both runs"
     if any(dropped_ties(run.header.certificate.task, run.annotations) for run in pairs.runs):
         return "annotators call some items a tie, which this task leaves out"
@@ -175,8 +171,7 @@ def _why_unusable(pairs: MatchedPairs) -> str:
 def _paired_mean(
     pairs: MatchedPairs, values: Mapping[Label, float], predicted: tuple[FloatArray, FloatArray]
 ) -> Mean:
-    groups, labelled = pairs.groups(), np.flatnonzero(pairs.labelled)
-    cluster = number_texts(groups) if any(groups) else None
+    labelled, cluster = np.flatnonzero(pairs.labelled), pairs.clusters()
     ends, surveys = (min(values.values()), max(values.values())), []
     for side, run in enumerate(pairs.runs):
         notes, ids = sampled(run.annotations), pairs.ids(side)

@@ -1,5 +1,6 @@
 """Lay out the matched items of two runs: disagreements first, with both verdicts, texts and trails."""
 
+from array import array
 from collections import Counter
 from dataclasses import replace
 
@@ -8,7 +9,6 @@ import numpy as np
 from trustescalate.analysis.comparison_section import NAMES
 from trustescalate.analysis.matched_pairs import MatchedPairs, Move
 from trustescalate.records import Label, Task, TaskKind
-from trustescalate.records.columns import Column as Numbers
 from trustescalate.report.figures import count, share, words
 from trustescalate.report.items import ItemRows, LaidOut
 from trustescalate.report.pictures import Bar, Bars
@@ -85,7 +85,8 @@ class ComparedRows(LaidOut[int]):
         self._first, self._second = map(ItemRows, pairs.runs)
         self._ids = pairs.ids(0), pairs.ids(1)
         self._pairs, self._texts = pairs, texts
-        self._order = Numbers("I", np.argsort(_ranks(pairs), kind="stable"))
+        order = np.argsort(_ranks(pairs), kind="stable")
+        self._order = array("I", order.astype(np.uint32).tobytes())
 
     def _row(self, place: int) -> ItemRow:
         first, second = self._first.of(self._ids[0][place]), self._second.of(self._ids[1][place])

@@ -32,7 +32,7 @@ from trustescalate.analysis.comparison_sides import (
     sides_provenance,
 )
 from trustescalate.analysis.matched_pairs import MatchedPairs, matched_pairs
-from trustescalate.calibration.population import INTERVAL_DELTA, agreement_limits, unit_of
+from trustescalate.calibration.population import INTERVAL_DELTA, agreement_limits
 from trustescalate.cascade.run_folder import run_path
 from trustescalate.records import Change as ItemsChange
 from trustescalate.records import Product, Run, Task, TaskKind
@@ -340,14 +340,13 @@ def _judge_figures(compared: Comparison, runs: tuple[Run, Run]) -> tuple[KeyFigu
 
 def _agreement_chart(pairs: MatchedPairs) -> tuple[Picture, ...]:
     """Both runs' agreement on labelled matched items, each with its own interval."""
-    bars, groups, ids = [], pairs.groups(), pairs.ids(0)
+    bars = []
     for side, name in enumerate(NAMES):
         given = np.flatnonzero(pairs.labelled & (pairs.verdicts[side] >= 0))
         if not len(given):
             return ()
         losses = (~pairs.agrees(side)[given]).astype(np.float64).tolist()
-        units = [unit_of(ids[place], {ids[place]: groups[place]}) for place in given.tolist()]
-        limits = agreement_limits(losses, units, INTERVAL_DELTA)
+        limits = agreement_limits(losses, pairs.units(given), INTERVAL_DELTA)
         bars.append(Interval(name, 1 - sum(losses) / len(losses), limits, f"n = {len(given):,}"))
     parts = [f"{bar.name}: {figures.interval(*(bar.limits or (0.0, 1.0)))}, {bar.note}" for bar in bars]
     title = "Agreement of the verdicts with human labels"

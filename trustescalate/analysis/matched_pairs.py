@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustescalate.analysis.pairing import Pairs, match_items
+from trustescalate.data.item_sets import number_texts
 from trustescalate.data.labels import majority, sampled
 from trustescalate.errors import UsageError
 from trustescalate.records import Item, Label, Run
@@ -14,7 +15,7 @@ from trustescalate.records.columns import Picked
 from trustescalate.records.criteria import ask_several
 from trustescalate.records.decisions import decided_places, placed_decisions
 from trustescalate.records.item_columns import clusters_of, ids_of
-from trustescalate.stats.bounds import BoolArray, FloatArray, IntArray
+from trustescalate.stats.bounds import BoolArray, CodeArray, FloatArray, IntArray
 
 Move = tuple[Label | None, Label | None]
 
@@ -59,15 +60,24 @@ class MatchedPairs:
         """The items of one run."""
         return Picked(self.runs[side].items, self.matched.places[side])
 
-    def groups(self) -> Sequence[str | None]:
-        """The cluster of each item in the first run."""
-        return Picked(clusters_of(self.runs[0].items), self.matched.places[0])
+    def units(self, places: IntArray) -> CodeArray:
+        """A number for each of these items, the same for items of one cluster in the first run."""
+        groups = self._groups()
+        return number_texts(groups[place] for place in places.tolist())
+
+    def clusters(self) -> CodeArray | None:
+        """The same for all items (n,); None where no item is in a cluster."""
+        groups = self._groups()
+        return number_texts(groups) if any(groups) else None
 
     def scores(self, side: int) -> FloatArray:
         """The score of the last judge of one run (n,)."""
         run, rows = self.runs[side], decided_places(self.runs[side])
         decisions = (run.decisions[rows[place]] for place in self.matched.places[side])
         return np.fromiter((row.trail[-1].score for row in decisions), np.float64, len(self))
+
+    def _groups(self) -> Sequence[str | None]:
+        return Picked(clusters_of(self.runs[0].items), self.matched.places[0])
 
     def _label(self, number: int) -> Label | None:
         return None if number < 0 else self.runs[0].header.certificate.task.labels[number]

@@ -371,8 +371,11 @@ def verdict_limits(run: Run, taken: Collection[str], delta: float) -> tuple[floa
     return low[0], high[1]
 
 
-def agreement_limits(losses: Sequence[float], clusters: Sequence[str], delta: float) -> tuple[float, float]:
-    """Limits on agreement from losses in [0, 1], a row each; rows whose cluster has one name are clustered.
+def agreement_limits(
+    losses: Sequence[float], clusters: Sequence[str] | CodeArray, delta: float
+) -> tuple[float, float]:
+    """Limits on agreement from losses in [0, 1], a row each; rows of one cluster, by name or number, are
+    clustered.
 
     >>> agreement_limits([0.0] * 60, [str(row % 20) for row in range(60)], 0.05)[1]
     1.0

@@ -137,6 +137,29 @@ cache.close()
 """
 
 
+@pytest.mark.parametrize("vfs", ["unix", "unix-dotfile"])  # the second as on a disk without shared memory
+def test_what_one_process_writes_another_that_is_reading_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vfs: str
+) -> None:
+    path, connect = tmp_path / "cache.sqlite", sqlite3.connect
+
+    def opened(file: Path, **how: object) -> sqlite3.Connection:
+        return connect(f"{file.as_uri()}?vfs={vfs}", uri=True, **{**how, "timeout": 0})  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    one, other = Cache(path), Cache(path)
+    for reader, writer in ((one, other), (other, one)):
+        writer.put(f"{vfs} first", REPLY)
+        assert reader.get(f"{vfs} first") == REPLY
+        for key in ("a", "b", "a"):
+            writer.put(key, replace(REPLY, text=key))
+            assert reader.get(key) == replace(REPLY, text=key)
+            writer.forget(key)
+        assert (one.failed, other.failed) == (None, None)
+    one.close()
+    other.close()
+
+
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     writers = [

@@ -47,7 +47,8 @@ class Cache:
             raise UsageError(
                 f"{self._path}: a cache of schema {version}, this version writes {CACHE_SCHEMA}", "remove it"
             )
-        self._db.execute("PRAGMA journal_mode=WAL")
+        (journal,) = self._db.execute("PRAGMA journal_mode=WAL").fetchone()
+        self._reads_freely = journal == "wal"  # elsewhere a reader keeps all others from writing
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: the disk is waited for once in 40 MB
         for table in ("replies", "judgments"):
@@ -70,7 +71,7 @@ class Cache:
 
     def _get(self, table: str, key: str, kind: type[T]) -> T | None:
         try:
-            row = self._db.execute(f"SELECT record FROM {table} WHERE key = ?", (key,)).fetchone()
+            row = self._row(table, key)
             return decode(row[0], kind) if row is not None and isinstance(row[0], bytes) else None
         except (
             ValueError,
@@ -80,6 +81,22 @@ class Cache:
         ):  # a damaged row or page is asked for again
             return None
 
+    def _row(self, table: str, key: str) -> tuple[object] | None:
+        """Find a row. Those found one after the other are read in one transaction, without a lock for each;
+        it ends before a row is missing, which another process may have written since."""
+        look = f"SELECT record FROM {table} WHERE key = ?"
+        if self._reads_freely and not self._db.in_transaction:
+            self._db.execute("BEGIN")
+        row: tuple[object] | None = self._db.execute(look, (key,)).fetchone()
+        if row is None:
+            self._end_reading()
+            row = self._db.execute(look, (key,)).fetchone()
+        return row
+
+    def _end_reading(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
     def _put(self, table: str, key: str, record: Reply | Judgment) -> None:
         self._write(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, encode(record)))
 
@@ -88,6 +105,7 @@ class Cache:
             return
         try:
             with self._errors_named():
+                self._end_reading()
                 self._db.execute(statement, values)
         except UsageError as error:
             self.failed = error

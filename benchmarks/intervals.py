@@ -20,7 +20,7 @@ import numpy as np
 from trustescalate.stats.agreement import Coefficient, agreement_interval, fleiss_kappa, gwet_ac1
 from trustescalate.stats.agreement import krippendorff_alpha as alpha
 from trustescalate.stats.bounds import FloatArray, IntArray
-from trustescalate.stats.inference import Survey, difference, ppi_mean
+from trustescalate.stats.inference import Survey, ppi_mean
 from trustescalate.stats.intervals import mean_interval
 from trustescalate.stats.product import sampled_limits
 
@@ -77,7 +77,6 @@ def worlds() -> Iterator[World]:
         yield World("one-sided judge", name, rate, _one_sided(n, rate, right))
     for n, top in product((30, 100, 300), (0.5, 0.95)):
         yield World("ratings", f"{n} labels, {top:g} of them 5 of 5", 1 + 4 * _mean(top), _rated(n, top))
-        yield World("two runs", f"{n} labels, {1 - top:.2g} drawn anew", 0.0, _changed(n, 1 - top))
     for n, rate, size in product(LABELS, RATES, (1, 4)):
         name = f"{n} labels, rate {rate:g}{', clusters of 4' if size > 1 else ''}"
         yield World("these items", name, 0.0, _of_batch(n, rate, size))
@@ -149,19 +148,6 @@ def _mean(top: float) -> float:
     return top + (1 - top) * 1.5 / 4
 
 
-def _changed(n: int, share: float) -> Callable[[Rng], Limits]:
-    """Two runs: a share of the items has its label drawn anew, in either direction alike."""
-
-    def draw(rng: Rng) -> Limits:
-        before = (rng.random(n) < 0.5).astype(np.float64)
-        after = np.where(rng.random(n) < share, rng.random(n) < 0.5, before)
-        half = np.full(ITEMS, 0.5)
-        pair = [Survey(half, np.arange(n), label, ends=(0.0, 1.0)) for label in (after, before)]
-        return _shown(difference(*pair))
-
-    return draw
-
-
 def _of_batch(n: int, rate: float, size: int) -> Callable[[Rng], Limits]:
     """A thousand given items: the limits less their own mean."""
 
@@ -180,11 +166,10 @@ def _of_pairs(n: int, rate: float, size: int) -> Callable[[Rng], Limits]:
         after[:300] = before[:300]
         rest = slice(300, None)
         rows, cluster = _drawn(rng, n, 700), _by_four(size)
-        pair = [
-            Survey(prediction[rest], rows, label[rest], cluster=None if cluster is None else cluster[rest])
-            for prediction, label in ((seen, after), (was, before))
-        ]
-        survey = difference(*(side._replace(label=side.label[rows], ends=(0.0, 1.0)) for side in pair))
+        change, moved = (seen - was)[rest], (after - before)[rest][rows]
+        survey = Survey(
+            change, rows, moved, cluster=None if cluster is None else cluster[rest], ends=(-1.0, 1.0)
+        )
         limits = sampled_limits(survey, DELTA, known=np.zeros(300))
         truth = float(after.mean() - before.mean())
         return limits.low - truth, limits.high - truth
@@ -248,7 +233,6 @@ TITLES = {
     "strata": "From labels alone, two strata labelled at different rates",
     "one-sided judge": "Means over all items, a judge that errs one way only",
     "ratings": "Mean rating from labels alone",
-    "two runs": "Difference of two runs",
     "these items": "Mean of a run's own items, 1,000 of them, by people and judges",
     "baseline": "Change of the mean of 1,000 items against a baseline, 300 of them answered alike",
     "people": "Inter-annotator agreement beyond chance, three annotators",

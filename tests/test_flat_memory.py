@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.million import KINDS, make
 from tests.support.command_line import cli
+from tests.support.compared_runs import sides_of
 from trustescalate import Project, Run
 from trustescalate.analysis.comparison import compare
 from trustescalate.analysis.comparison_items import ComparedRows
@@ -115,7 +116,7 @@ def test_columns_in_files_change_nothing_of_a_comparison(tmp_path: Path) -> None
     def shown() -> tuple[Comparison, list[ItemRow]]:
         pairs = matched_pairs(first, second)
         assert len(pairs) == len(second.items)
-        return compare(first, second), list(ComparedRows(pairs, texts=True))
+        return compare(sides_of(first, second), pairs), list(ComparedRows(pairs, texts=True))
 
     in_memory = shown()
     with in_files():

@@ -3,23 +3,22 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support import factory
-from tests.support.compared_runs import judges, systems
+from tests.support.compared_runs import compared, judges, sides_of, systems
 from tests.support.hostile import UNSAFE
 from tests.support.projects import write_project
 from trustescalate.analysis.comparison import compare
-from trustescalate.analysis.comparison_groups import Sides
 from trustescalate.analysis.comparison_page import comparison_page
+from trustescalate.analysis.matched_pairs import matched_pairs
 from trustescalate.analysis.product import product
 from trustescalate.config import load_config
-from trustescalate.data.dataset import load_dataset
 from trustescalate.records import Item, Product, Run, Task, TaskKind
-from trustescalate.records.jsonl import write_rows
 from trustescalate.report.html import render_html
 from trustescalate.report.items_data import pack
 from trustescalate.report.pictures import Bars, Intervals
@@ -40,21 +39,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def sides_of(config: Path, *runs: Run) -> Sides:
-    """Each run with a project of its own, whose data are the items and the labels of the run."""
-    sides = []
-    for name, run in zip("ab", runs, strict=True):
-        folder = config.parent / name
-        folder.mkdir(exist_ok=True)
-        (folder / config.name).write_text(config.read_text())
-        write_rows(folder / "items.jsonl", run.items)
-        write_rows(folder / "annotations.jsonl", run.annotations)
-        sides.append((load_config(folder / config.name), run))
-    return sides[0], sides[1]
-
-
-def page_of(config: Path, first: Run, second: Run) -> Page:
-    return comparison_page(compare(first, second), sides_of(config, first, second), None, COMMAND)
+def page_of(config: Path, first: Run, second: Run, options: Sequence[str] = ()) -> Page:
+    """Each run with its own items and labels, in one project."""
+    sides, pairs = sides_of(first, second, load_config(config)), matched_pairs(first, second)
+    return comparison_page(compare(sides, pairs), sides, pairs, COMMAND, options)
 
 
 def halved(run: Run) -> Run:
@@ -76,14 +64,14 @@ def halved(run: Run) -> Run:
 def test_responses_are_better_worse_or_not_told_apart(
     config: Path, better: float, labels: int, tone: str, headline: str
 ) -> None:
-    first, second = systems(1, better=better, labels=labels)
+    first, second = systems(2, better=better, labels=labels)
     page = page_of(config, first, second)
     assert (page.kind, page.tone, page.headline) == ("comparison", tone, headline)
     assert [figure.name for figure in page.figures] == [
         "Baseline: win rate of A", "Candidate: win rate of A", "Difference", "Items matched",
     ]  # fmt: skip
     assert bool(page.advice) == (tone == "warning")
-    assert page.follow == ()  # the runs are in two projects
+    assert len(page.follow) == 1
     seen = as_the_gate(config, first, second)
     charts = [picture for picture in page.pictures if isinstance(picture, Intervals)]
     assert bool(charts) == (headline != "Not measured")
@@ -101,9 +89,8 @@ def test_responses_are_better_worse_or_not_told_apart(
 
 def test_the_next_command_names_the_configuration(config: Path) -> None:
     first, second = systems(6)
-    read, options = load_config(config), ("--config", "p/t.toml", "--set", "task.ties='half'")
-    sides = (read, first), (read, second)
-    page = comparison_page(compare(first, second), sides, None, COMMAND, options)
+    options = ("--config", "p/t.toml", "--set", "task.ties='half'")
+    page = page_of(config, first, second, options)
     [following] = page.follow
     assert json.loads(pack(page.items, 10**6, page.options).table)["options"] == list(options)
     assert '"options":["--config","p/t.toml","--set",' in render_html(page)
@@ -112,11 +99,19 @@ def test_the_next_command_names_the_configuration(config: Path) -> None:
     ]  # fmt: skip
 
 
+def test_runs_of_two_projects_have_no_gate_in_common(config: Path) -> None:
+    (before, after), pairs = sides_of(*systems(6), load_config(config)), matched_pairs(*systems(6))
+    moved = before._replace(config=before.config.model_copy(update={"folder": config.parent / "other"}))
+    page = comparison_page(compare((moved, after), pairs), (moved, after), pairs, COMMAND)
+    assert (page.headline, page.follow) == ("Candidate better", ())
+
+
 def as_the_gate(config: Path, first: Run, second: Run) -> Product:
     """What the gate computes of these two runs."""
-    (before, _), (after, _) = sides_of(config, first, second)
-    after = after.model_copy(update={"gate": after.gate.model_copy(update={"by": None})})
-    return product(after, second, load_dataset(after), (first, load_dataset(before)))
+    before, after = sides_of(first, second, load_config(config))
+    gate = after.config.gate.model_copy(update={"by": None})
+    asked = after.config.model_copy(update={"gate": gate})
+    return product(asked, second, after.data, (first, before.data))
 
 
 def test_the_difference_is_the_one_of_the_gate(config: Path) -> None:
@@ -151,7 +146,7 @@ def test_labels_without_an_order_are_compared_as_verdicts(config: Path) -> None:
 
 
 def test_the_count_of_labels_says_what_it_is_for(config: Path) -> None:
-    advice = page_of(config, *systems(1, better=0.0)).advice
+    advice = page_of(config, *systems(2, better=0.0)).advice
     assert re.match(r"About [\d,]+ more (human labels|items), of a random draw, would tell which", advice)
     assert "needs another number" in advice
 
@@ -159,7 +154,7 @@ def test_the_count_of_labels_says_what_it_is_for(config: Path) -> None:
 def test_judges_are_compared_by_agreement_coverage_and_cost(config: Path) -> None:
     first, second = judges()
     page = page_of(config, first, second)
-    agreement = compare(first, second).agreement
+    agreement = compared(first, second).agreement
     assert (page.tone, page.headline) == ("good", "Candidate agrees more often")
     assert f"the candidate on {agreement.only_second:,}" in page.claims[1]
     assert "Coverage of the matched items: 100 %" in page.claims[2]
@@ -189,7 +184,7 @@ def test_groups_are_charted_with_wider_limits(config: Path) -> None:
 
 def test_verdicts_move_and_the_items_that_moved_come_first(config: Path) -> None:
     first, second = judges()
-    page, found = page_of(config, first, second), compare(first, second)
+    page, found = page_of(config, first, second), compared(first, second)
     moves = next(picture for picture in page.pictures if isinstance(picture, Bars))
     counts = {bar.name: bar.values[0] for bar in moves.bars}
     assert sum(counts.values()) == found.matched
@@ -231,9 +226,6 @@ def test_hostile_texts_stay_texts(config: Path) -> None:
         items: list[Item] = [replace(item, prompt=factory.HOSTILE) for item in run.items]
         return replace(run, items=tuple(items), header=replace(run.header, id=factory.HOSTILE))
 
-    read, (first, second) = load_config(config), map(hostile, systems(6, labels=20))
-    page = render_html(
-        comparison_page(compare(first, second), ((read, first), (read, second)), None, COMMAND)
-    )
+    page = render_html(page_of(config, *map(hostile, systems(6, labels=20))))
     assert not UNSAFE.search(page.partition("<script")[0].replace("\n", ""))
     assert "<script>alert" not in page

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import cli
+from tests.support.compared_runs import compared
 from tests.support.projects import (
     calibrate,
     comparable,
@@ -18,7 +19,6 @@ from tests.support.projects import (
     simulated,
     write_project,
 )
-from trustescalate.analysis.comparison import compare
 from trustescalate.analysis.dry_run import estimate_run
 from trustescalate.analysis.monitor import watch
 from trustescalate.analysis.queues import queue_abstained
@@ -163,7 +163,7 @@ def test_the_no_certificate_in_place_goes_into_the_run_and_a_certificate_does_no
     assert build(outcome).measures.certified_agreement.value is None
     plain = run(certified)
     assert not plain.uncertified
-    told = "\n".join(compare(outcome, plain).lines())
+    told = "\n".join(compared(outcome, plain).lines())
     assert f"Uncertified: {outcome.header.id} released nothing" in " ".join(told.split())
 
 

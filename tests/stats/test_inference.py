@@ -9,7 +9,6 @@ from trustescalate.stats.bounds import clopper_pearson_interval
 from trustescalate.stats.inference import (
     Survey,
     coarse_strata,
-    difference,
     influence,
     ppi_mean,
     t_quantile,
@@ -256,23 +255,6 @@ def test_strata_mend_labels_drawn_more_often_from_some() -> None:
             missed, naive = missed + (wrong and count), naive + (wrong and not count)
     assert missed <= violation_limit(trials, DELTA)
     assert naive > violation_limit(trials, DELTA)
-
-
-def test_difference_of_two_models_covers_and_is_paired() -> None:
-    rng, trials, missed = np.random.default_rng(4), 300, 0
-    for _ in range(trials):
-        hard = rng.normal(size=1000)
-        both = [1 / (1 + np.exp(-(hard * 2 + gain))) for gain in (0.5, 0.0)]
-        y = [(rng.random(1000) < p).astype(float) for p in both]
-        rows = rng.choice(1000, 200, replace=False)
-        surveys = [Survey(p, rows, label[rows]) for p, label in zip(both, y, strict=True)]
-        result = ppi_mean(difference(*surveys), DELTA, target="batch")
-        missed += not result.low <= y[0].mean() - y[1].mean() <= result.high
-    assert missed <= violation_limit(trials, DELTA)
-    apart = np.hypot(*(ppi_mean(each, DELTA, power=0.0).standard_error for each in surveys))
-    assert ppi_mean(difference(*surveys), DELTA, power=0.0).standard_error < apart
-    with pytest.raises(ValueError, match="same items"):
-        difference(surveys[0], surveys[1]._replace(labelled=surveys[1].labelled[::-1]))
 
 
 def test_parts_of_two_models_give_their_covariance() -> None:

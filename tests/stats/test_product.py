@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, hypergeom
 
-from trustescalate.stats.inference import Survey, difference
+from trustescalate.stats.inference import Survey
 from trustescalate.stats.product import (
     Sampled,
     Verdicts,
@@ -158,9 +158,9 @@ def drawn(rng: Rng, *, size: int = 1000, drop: float = 0.0) -> Drawn:
 
 
 def pair(world: Drawn, rows: np.ndarray) -> Survey:
-    return difference(*(
-        Survey(world.prediction[k], rows, world.label[k][rows], ends=(0.0, 1.0)) for k in (1, 0)
-    ))  # fmt: skip
+    before, after = world.label
+    change = world.prediction[1] - world.prediction[0]
+    return Survey(change, rows, (after - before)[rows], ends=(-1.0, 1.0))
 
 
 def decided(seed: int, n: int, drop: float) -> tuple[int, int, int]:

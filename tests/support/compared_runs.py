@@ -1,10 +1,17 @@
 """Two runs over the same items, in worlds whose truth is known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from tests.support.runs import world
+from trustescalate.analysis.comparison import compare
+from trustescalate.analysis.comparison_change import Compared, Sides
+from trustescalate.analysis.comparison_section import Comparison
+from trustescalate.analysis.matched_pairs import matched_pairs
+from trustescalate.config import Config, parse_config
+from trustescalate.data.dataset import Dataset
 from trustescalate.records import Annotation, Run
 
 BETTER = 0.1
@@ -24,7 +31,7 @@ def systems(seed: int, *, labels: int = 200, better: float = BETTER, picked: boo
         judgments = tuple(
             replace(row, votes=tuple(replace(v, probs={"A": share[n], "B": 1 - share[n]}) for v in row.votes))
             for row in base.judgments
-            for n in [int(row.item_id[1:]) - 150]
+            for n in [int(row.item_id[1:])]
         )
         steps = [replace(base.decisions[n].trail[0], score=max(share[n], 1 - share[n])) for n in range(400)]
         decisions = tuple(
@@ -51,3 +58,17 @@ def judges() -> tuple[Run, Run]:
     truth = {note.item_id: note.label for note in first.annotations}
     decisions = tuple(replace(row, label=truth.get(row.item_id, "A"), score=0.9) for row in first.decisions)
     return first, replace(first, decisions=decisions)
+
+
+CONFIG = parse_config({"version": 1, "judges": [{"name": "small", "backend": "mock"}]}, Path("t.toml"))
+
+
+def sides_of(first: Run, second: Run, config: Config = CONFIG) -> Sides:
+    """Each run with its own items and annotations as the data of its project."""
+    one, other = (Compared(config, run, Dataset(run.items, run.annotations)) for run in (first, second))
+    return one, other
+
+
+def compared(first: Run, second: Run, by: str | None = None) -> Comparison:
+    """The comparison of two runs by their own labels."""
+    return compare(sides_of(first, second), matched_pairs(first, second, by))

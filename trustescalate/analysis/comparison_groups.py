@@ -7,14 +7,12 @@ from math import ceil
 import numpy as np
 
 from trustescalate.analysis.comparison import second_right
+from trustescalate.analysis.comparison_change import NO_DIFFERENCE, Sides
 from trustescalate.analysis.comparison_section import Comparison
 from trustescalate.analysis.matched_pairs import MatchedPairs
-from trustescalate.analysis.product import NO_VALUE, product
+from trustescalate.analysis.product import NO_VALUE
 from trustescalate.calibration.population import INTERVAL_DELTA
-from trustescalate.config import Config
-from trustescalate.data.dataset import load_dataset
-from trustescalate.errors import TrustEscalateError
-from trustescalate.records import Change, Product, Run, TaskKind
+from trustescalate.records import Change, Product, TaskKind
 from trustescalate.records.item_fields import value_of
 from trustescalate.report import figures
 from trustescalate.report.bars import MOST_BARS
@@ -25,31 +23,13 @@ from trustescalate.report.sections import FOLD_ROWS, Column, Row, Section, Table
 from trustescalate.stats.bounds import IntArray
 from trustescalate.stats.planning import labels_needed
 
-NO_DIFFERENCE = "no difference"
 LABEL_BOTH = "Human labels of a random draw of the matched items, in both runs."
-Sides = tuple[tuple[Config, Run], tuple[Config, Run]]
 
 
 def group_field(sides: Sides) -> str | None:
     """The field of items that the candidate's configuration names for groups: of the gate, or of [groups]."""
-    config = sides[1][0]
+    config = sides[1].config
     return config.gate.by or config.groups.by or config.data.strata
-
-
-def changes(sides: Sides, match: str | None, by: str | None) -> Product | None:
-    """Estimate the change of all matched items, and of each group `by`, as the gate does; None if it cannot.
-
-    Its one requirement is a gain above 0: `needed` says how many labels would decide which run is better.
-    """
-    (before, first), (config, second) = sides
-    by = by if by is not None and any(value_of(item, by) for item in second.items) else None
-    asked = {"min_rate": None, "max_drop": None, "min_gain": 0.0, "by": by, "match": match}
-    gate = config.gate.model_copy(update=asked)
-    config = config.model_copy(update={"gate": gate})
-    try:
-        return product(config, second, load_dataset(config), (first, load_dataset(before)))
-    except TrustEscalateError:
-        return None
 
 
 def change_groups(seen: Product, kind: TaskKind, label: str) -> Section | None:
@@ -153,9 +133,9 @@ def agreement_groups(pairs: MatchedPairs, by: str | None) -> Section | None:
     return Section("groups", heading, text, (chart,), (table,))
 
 
-def more_labels(compared: Comparison, seen: Product | None) -> str:
+def more_labels(compared: Comparison) -> str:
     """Say about how many labels would tell the two runs apart."""
-    return _for_judges(compared) if compared.kind == "judges" else _for_responses(seen)
+    return _for_judges(compared) if compared.kind == "judges" else _for_responses(compared.change)
 
 
 def _for_judges(compared: Comparison) -> str:
@@ -175,9 +155,9 @@ def _for_judges(compared: Comparison) -> str:
     )
 
 
-def _for_responses(seen: Product | None) -> str:
+def _for_responses(change: Product | None) -> str:
     """As the gate counts labels, here to decide on which side of 0 the change lies."""
-    needed = None if seen is None or not seen.requirements else seen.requirements[0]
+    needed = None if change is None or not change.requirements else change.requirements[0]
     if needed is None or not needed.needed:
         return LABEL_BOTH
     about = f"About {_two_digits(needed.needed):,} more {needed.unit}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trustescalate.analysis.comparison_section import NAMES
+from trustescalate.analysis.comparison_change import NAMES
 from trustescalate.analysis.matched_pairs import MatchedPairs, Move
 from trustescalate.records import Label, Task, TaskKind
 from trustescalate.report.figures import count, share, words

@@ -1,19 +1,16 @@
 """Render the comparison of two runs as a section of tables and text."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from trustescalate.records import Task, TaskKind
+from trustescalate.analysis.comparison_change import NAMES, Finding, change_table, find_better
+from trustescalate.records import Product, Task
 from trustescalate.report import figures
-from trustescalate.report.figures import count, missing, share, words
-from trustescalate.report.overall import PPI_GUARD, mean_name
+from trustescalate.report.figures import count, share, words
 from trustescalate.report.sections import Column, Row, Section, Table, numbers
 from trustescalate.report.terminal import section_lines
 
 Ends = tuple[float, float]
-NAMES = ("Baseline", "Candidate")
-"""What the first and the second run are called on the page of a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +26,6 @@ class Side:
     votes: int
     calls: int
     cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The mean over matched items in the second run minus the first; limits at 95 %.
-
-    `interval` uses predictions and the `labels` items with human labels in both runs, `label_only` these
-    labels alone. If `usable` is False, for the given `reason`, `interval` is invalid. `by_judges` is the
-    judges' difference, corrected by no label. `verdicts` are limits from released verdicts and certificates
-    alone.
-    """
-
-    labels: int
-    estimate: float | None
-    interval: Ends | None
-    label_only: Ends | None
-    usable: bool
-    reason: str
-    by_judges: float | None = None
-    verdicts: Ends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +47,11 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs with `matched` items; `kind` is what differs: the answers, or the judges alone."""
+    """Two runs with `matched` items; `kind` is what differs: the answers, or the judges alone.
+
+    `change` of answers whose labels have an order is the gate's, and `by_judges` the difference of the
+    predictions, which no label corrects.
+    """
 
     kind: Literal["answers", "judges"]
     by: str
@@ -84,13 +65,19 @@ class Comparison:
     one_released: int
     none_released: int
     agreement: Agreement
-    change: Change | None
+    change: Product | None
+    by_judges: float | None
     task: Task
     uncertified: tuple[str, ...] = ()  # runs without a certificate: nothing of them is released
 
+    @property
+    def finding(self) -> Finding | None:
+        """Which responses are better; None where no change is estimated."""
+        return None if self.change is None else find_better(self.change, self.task)
+
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return asdict(self)
+        return asdict(self) | {"finding": None if self.finding is None else self.finding._asdict()}
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -99,15 +86,15 @@ class Comparison:
 
 def comparison_section(compared: Comparison) -> Section:
     """Turn a comparison into a section of text and tables."""
-    agreement, change = compared.agreement, compared.change
+    agreement, change, finding = compared.agreement, compared.change, compared.finding
     gave = "gave" if compared.uncertified else "released"
-    text = [*uncertified_note(compared), _describe_match(compared), _describe_agreement(agreement, gave)]
+    text = uncertified_note(compared) + ([] if finding is None else [*finding.claims])
+    text += [_describe_match(compared), _describe_agreement(agreement, gave)]
     tables = [side_table(compared), verdict_table(compared)]
     if agreement.labelled:
         tables.append(_agreement_table(agreement, gave))
     if change is not None:
-        text += _describe_change(change)
-        tables.append(change_table(compared.task, change))
+        tables.append(change_table(change, compared.task, compared.by_judges))
     name = f"{compared.first.run} and {compared.second.run}"
     return Section("compare", name, tuple(text), tables=tuple(tables))
 
@@ -128,8 +115,9 @@ def _describe_match(compared: Comparison) -> str:
         "judges": "Their responses are the same, so the judges are compared.",
     }[compared.kind]
     return (
-        f"{compared.matched:,} items match by {compared.by}; {compared.only_first:,} items of the first run "
-        f"and {compared.only_second:,} of the second have no match and are left out below. {subject}"
+        f"{compared.matched:,} items match by {compared.by}; {compared.only_first:,} items of the "
+        f"baseline and {compared.only_second:,} of the candidate have no match and are left out below. "
+        f"{subject}"
     )
 
 
@@ -145,33 +133,15 @@ def _describe_agreement(agreement: Agreement, gave: str) -> str:
     low, high = agreement.better
     verdict = "these labels cannot tell the two apart"
     if low > 0.5 or high < 0.5:
-        verdict = f"the {'second' if low > 0.5 else 'first'} run agrees more often with human labels"
+        verdict = f"the {'candidate' if low > 0.5 else 'baseline'} agrees more often with human labels"
     return (
         f"Both runs {gave} a verdict on {agreement.both:,} labelled items; exactly one was right on "
-        f"{split:,}: the second on {agreement.only_second:,} ({figures.interval(low, high)}, exact at 95 %), "
-        f"so {verdict}."
+        f"{split:,}: the candidate on {agreement.only_second:,} ({figures.interval(low, high)}, exact at "
+        f"95 %), so {verdict}."
     )
 
 
-def _describe_change(change: Change) -> list[str]:
-    if change.estimate is None or change.interval is None or change.label_only is None:
-        return [
-            f"Labels cannot show whether the second run's responses are better: {change.reason}. No label "
-            "corrects the judges' own difference."
-        ]
-    limits = change.interval if change.usable else change.label_only
-    verdict = "These labels cannot tell the two apart."
-    if limits[0] > 0 or limits[1] < 0:
-        verdict = f"The second run's responses are {'better' if limits[0] > 0 else 'worse'}."
-    few = "" if change.usable else f" Few labels ({change.reason}): read the limits from labels alone."
-    return [
-        f"{verdict} The difference is taken item by item, with predictions for all matched items, corrected "
-        f"by {change.labels:,} items with human labels in both runs. These items must have been drawn at "
-        f"random.{few} {PPI_GUARD}"
-    ]
-
-
-def side_table(compared: Comparison, names: tuple[str, str] = ("First", "Second")) -> Table:
+def side_table(compared: Comparison) -> Table:
     """List items, released verdicts, failed votes, calls and cost of both runs."""
     sides = compared.first, compared.second
     lines = [
@@ -184,7 +154,7 @@ def side_table(compared: Comparison, names: tuple[str, str] = ("First", "Second"
         ("Cost per 1,000 items", [figures.usd(1000 * side.cost / max(1, side.items)) for side in sides]),
     ]
     rows = tuple(Row((words(name), *cells)) for name, cells in lines)
-    return Table("The runs as a whole", (Column(""), *numbers(*names)), rows)
+    return Table("The runs as a whole", (Column(""), *numbers(*NAMES)), rows)
 
 
 def verdict_table(compared: Comparison) -> Table:
@@ -204,46 +174,8 @@ def verdict_table(compared: Comparison) -> Table:
 def _agreement_table(agreement: Agreement, gave: str) -> Table:
     rows = tuple(
         Row((words(name), count(released), share(right, released, f"no verdict was {gave}")))
-        for name, (right, released) in (("First", agreement.first), ("Second", agreement.second))
+        for name, (right, released) in zip(NAMES, (agreement.first, agreement.second), strict=True)
     )
     titles = ("Verdicts, uncertified" if gave == "gave" else "Released", "Human agreement")
     columns = (Column("Run"), *numbers(*titles))
     return Table(f"{agreement.labelled:,} matched items with human labels in both runs", columns, rows)
-
-
-def change_table(task: Task, change: Change, minus: str = "Second minus first") -> Table:
-    """List the difference on each basis, with its limits."""
-    rows: list[tuple[str, float | None, Ends | None]] = []
-    if change.usable:
-        rows.append(("From predictions and labels", change.estimate, change.interval))
-    if change.label_only is not None:
-        rows.append(("From labels alone", None, change.label_only))
-    if change.verdicts is not None:
-        rows.append(("Limits from released verdicts and certificates", None, change.verdicts))
-    rows.append(("From the judges alone", change.by_judges, None))
-    columns = (Column(minus), Column("Estimate", True), Column("95 % limits", True))
-    cells = tuple(
-        Row(
-            (
-                words(name),
-                points_figure(task, value),
-                words(points_range(task, limits)) if limits else missing(""),
-            )
-        )
-        for name, value, limits in rows
-    )
-    return Table(f"{mean_name(task)[0]}, {minus[0].lower()}{minus[1:]}", columns, cells)
-
-
-def points_figure(task: Task, value: float | None) -> figures.Figure:
-    """Print a difference of means in points; one of ratings as it is."""
-    if value is None:
-        return missing("")
-    return words(f"{value:+.2f}" if task.kind is TaskKind.RATING else f"{100 * value:+.1f} points")
-
-
-def points_range(task: Task, limits: Ends) -> str:
-    """Print limits on a difference, rounded outwards."""
-    if task.kind is TaskKind.RATING:
-        return f"{limits[0]:+.2f} to {limits[1]:+.2f}"
-    return f"{math.floor(1000 * limits[0]) / 10:+.1f} to {math.ceil(1000 * limits[1]) / 10:+.1f} points"

@@ -4,7 +4,8 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator
 
-from trustescalate.analysis.comparison_section import NAMES, Comparison, uncertified_note
+from trustescalate.analysis.comparison_change import NAMES
+from trustescalate.analysis.comparison_section import Comparison, uncertified_note
 from trustescalate.records import Run
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures, uncertified

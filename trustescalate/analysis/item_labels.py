@@ -44,9 +44,9 @@ class ItemLabels:
     from there, on either side. `drawn` (N,): labelled as part of a random draw of those items that are not
     `sure`; a label that is `sure` is known for a reason that the draw does not depend on. `fitted`:
     thresholds were chosen with some of the drawn labels, and so which judge is the deepest. `picked`: the
-    drawn are judged differently from the rest. `same` (N,): with changes, items whose change is 0. `missing`
-    (N,): labels that are needed until `label` is known. `verdicts` limit the labels, except with probability
-    `failure`; None with the reason `why`.
+    drawn are judged differently from the rest, in either run or in the change. `same` (N,): with changes,
+    items whose change is 0. `missing` (N,): labels that are needed until `label` is known. `verdicts` limit
+    the labels, except with probability `failure`; None with the reason `why`.
     """
 
     items: Sequence[Item]
@@ -184,7 +184,7 @@ def labels_of(run: Run, data: Dataset, level: float) -> ItemLabels:
         failure=failure,
         why=why,
     )
-    return labels if batch is not None else replace(labels, picked=_were_picked(labels))
+    return labels if batch is not None else replace(labels, picked=_were_picked(labels, labels.expected))
 
 
 def changes_of(
@@ -223,7 +223,8 @@ def changes_of(
         failure=failure,
         why=apart[0] if apart else "",
     )
-    return replace(labels, picked=_were_picked(labels))
+    seen = labels.expected, after.expected[now], before.expected[then]
+    return replace(labels, picked=_were_picked(labels, *seen))
 
 
 def limits_between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) -> Sampled:
@@ -242,15 +243,15 @@ def limits_between(labels: ItemLabels, limits: Callable[[ItemLabels], Sampled]) 
     )
 
 
-def _were_picked(labels: ItemLabels) -> bool:
-    """Whether the predictions for drawn items differ from those for the rest: then they are no random draw.
+def _were_picked(labels: ItemLabels, *expected: FloatArray) -> bool:
+    """Whether any of these predictions differ between the drawn and the rest: then they are no random draw.
 
     No label is looked at. Each cluster counts by its mean.
     """
     unit = None if labels.alone else labels.unit
     chosen = labels.drawn, ~labels.drawn & ~labels.sure
-    first, second = (_means_by_unit(unit, labels.expected, rows) for rows in chosen)
-    return bool(score_alarm([first], [second], PICKED_LEVEL).raised.any())
+    first, second = ([_means_by_unit(unit, each, rows) for each in expected] for rows in chosen)
+    return bool(score_alarm(first, second, PICKED_LEVEL).raised.any())
 
 
 def _means_by_unit(unit: CodeArray | None, values: FloatArray, rows: BoolArray) -> FloatArray:

@@ -13,16 +13,16 @@ from trustescalate.errors import UsageError
 from trustescalate.records import Item, Label, Run
 from trustescalate.records.columns import Picked
 from trustescalate.records.criteria import ask_several
-from trustescalate.records.decisions import decided_places, placed_decisions
+from trustescalate.records.decisions import placed_decisions
 from trustescalate.records.item_columns import clusters_of, ids_of
-from trustescalate.stats.bounds import BoolArray, CodeArray, FloatArray, IntArray
+from trustescalate.stats.bounds import BoolArray, CodeArray, IntArray
 
 Move = tuple[Label | None, Label | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedPairs:
-    """The items, n of them, that both `runs` judged, in the order of the first.
+    """The items, n of them, that both `runs` judged, in the order of the first; they match by id or by `by`.
 
     Labels are numbers in the order of the task's, -1 for none: `verdicts` (n,) of each run, also where an
     uncertified one released none, and `humans` (n,), the majority of a run's sampled annotations. `labelled`
@@ -30,6 +30,7 @@ class MatchedPairs:
     """
 
     runs: tuple[Run, Run]
+    by: str | None
     matched: Pairs
     verdicts: tuple[IntArray, IntArray]
     humans: tuple[IntArray, IntArray]
@@ -65,17 +66,6 @@ class MatchedPairs:
         groups = self._groups()
         return number_texts(groups[place] for place in places.tolist())
 
-    def clusters(self) -> CodeArray | None:
-        """The same for all items (n,); None where no item is in a cluster."""
-        groups = self._groups()
-        return number_texts(groups) if any(groups) else None
-
-    def scores(self, side: int) -> FloatArray:
-        """The score of the last judge of one run (n,)."""
-        run, rows = self.runs[side], decided_places(self.runs[side])
-        decisions = (run.decisions[rows[place]] for place in self.matched.places[side])
-        return np.fromiter((row.trail[-1].score for row in decisions), np.float64, len(self))
-
     def _groups(self) -> Sequence[str | None]:
         return Picked(clusters_of(self.runs[0].items), self.matched.places[0])
 
@@ -106,7 +96,7 @@ def matched_pairs(first: Run, second: Run, by: str | None = None) -> MatchedPair
         humans.append(np.array([number.get(human.get(item_id) or "", -1) for item_id in ids]))
         labelled &= np.array([item_id in human for item_id in ids])
     return MatchedPairs(
-        (first, second), matched, (verdicts[0], verdicts[1]), (humans[0], humans[1]), labelled
+        (first, second), by, matched, (verdicts[0], verdicts[1]), (humans[0], humans[1]), labelled
     )
 
 

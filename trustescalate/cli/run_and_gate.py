@@ -285,20 +285,28 @@ def compare(
 ) -> None:
     """Compare two runs item by item, and write a page. Their judges or their responses may differ."""
     from trustescalate.analysis.comparison import compare as compare_runs
+    from trustescalate.analysis.comparison_change import Compared
     from trustescalate.analysis.comparison_page import write_page
+    from trustescalate.analysis.matched_pairs import matched_pairs
+    from trustescalate.data.dataset import load_dataset
 
     if by is not None and not by.removeprefix("meta."):
         raise UsageError("--by names no key", "give --by meta.<key>")
     baseline = open_project(config, overrides)
     candidate = baseline if config_b is None else open_project(config_b, overrides)
     runs = baseline.load_run(first), candidate.load_run(second)
-    compared = compare_runs(*runs, by)
+    pairs = matched_pairs(*runs, by)
+    before, after = (
+        Compared(project.config, run, load_dataset(project.config))
+        for project, run in zip((baseline, candidate), runs, strict=True)
+    )
+    compared = compare_runs((before, after), pairs)
     show(compared, json=json)
     options = [*([] if by is None else ["--by", by])]
     options += [] if config_b is None else ["--config-b", str(config_b)]
     again = command_line("compare", config, overrides, *(run.header.id for run in runs), *options)
-    sides = (baseline.config, runs[0]), (candidate.config, runs[1])
-    say(f"written: {write_page(compared, sides, by, shlex.join(again), candidate.options or ())}")
+    path = write_page(compared, (before, after), pairs, shlex.join(again), candidate.options or ())
+    say(f"written: {path}")
 
 
 @command(app, "monitor", "monitor --audit audit.jsonl")

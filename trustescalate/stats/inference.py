@@ -132,27 +132,6 @@ def ppi_mean(
     )
 
 
-def difference(a: Survey, b: Survey) -> Survey:
-    """Model A minus model B on the same items, as a survey of its own: what both find hard cancels out.
-
-    Raises ValueError unless both have the same items labelled, in the same order.
-    Source: the paired difference, with prediction-powered inference, arXiv 2311.01453.
-
-    >>> half = np.full(4, 0.5)
-    >>> a, b = (Survey(half, np.array([0, 2]), np.array(label)) for label in ([1.0, 1.0], [0.0, 1.0]))
-    >>> difference(a, b).label.tolist()
-    [1.0, 0.0]
-    """
-    if a.prediction.shape != b.prediction.shape or not np.array_equal(a.labelled, b.labelled):
-        raise ValueError("two models can be compared on the same items with the same labelled rows only")
-    one, other = _ends(a), _ends(b)
-    return a._replace(
-        prediction=a.prediction - b.prediction,
-        label=a.label - b.label,
-        ends=None if one is None or other is None else (one[0] - other[1], one[1] - other[0]),
-    )
-
-
 def verdict_bounds(
     wins: int, accepted: int, items: int, alpha: float, delta: float | None = None
 ) -> tuple[float, float]:

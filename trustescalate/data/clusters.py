@@ -13,7 +13,7 @@ from trustescalate.data.item_sets import Chosen
 from trustescalate.records import Item
 from trustescalate.records.columns import Column, Place
 from trustescalate.records.criteria import cluster_of_rows, row_name
-from trustescalate.records.item_columns import ids_of, items_of, places_of
+from trustescalate.records.item_columns import clusters_of, ids_of, items_of, places_of
 from trustescalate.records.item_fields import value_of
 from trustescalate.records.jsonl import canonical, digest
 from trustescalate.records.stored import StoredItems
@@ -163,8 +163,8 @@ def _groups(items: Sequence[Item], by: str | None) -> Iterator[str | None]:
     if by is None:
         code = _codes(_shorts(digest(item.asked) for item in items))
         alone = (np.bincount(code)[code] == 1).tobytes()
-        for item, one in zip(items, alone, strict=True):
-            yield item.group if one or item.group is not None else digest(item.asked)
+        for place, (group, one) in enumerate(zip(clusters_of(items), alone, strict=True)):
+            yield group if one or group is not None else digest(items[place].asked)
     elif by == "prompt":
         yield from (digest(item.asked) for item in items)
     else:

@@ -46,14 +46,13 @@ def test_a_request_is_read_back_with_blanks_for_its_texts(tmp_path: Path) -> Non
     for key in ("a", "b"):
         spool.add(key, line(key), replace(ASKED, sample=ord(key)), 0.0)
     (ticket,) = spool.sealed("judge", "endpoint")
-    with read_asked(folder.asked(ticket.name)) as asked:
-        assert asked is not None
-        read = [request_of(asked[number]) for number in (1, 0)]
+    asked = read_asked(folder.asked(ticket.name))
+    assert asked is not None
+    read = [request_of(asked.read(number)) for number in (1, 0)]
     assert read == [replace(ASKED, messages=(Message("user", " " * 12),), sample=ord(key)) for key in "ba"]
     folder.forget(ticket)
     assert list(tmp_path.iterdir()) == []
-    with read_asked(folder.asked(ticket.name)) as asked:
-        assert asked is None, "of an older version"
+    assert read_asked(folder.asked(ticket.name)) is None, "of an older version"
 
 
 def test_what_is_discarded_or_left_by_a_killed_command_is_removed(tmp_path: Path) -> None:

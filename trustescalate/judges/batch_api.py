@@ -280,17 +280,17 @@ class BatchClient:
             self._files.forget(ticket)
             raise ProviderError(f"{self._judge}: the batch was refused: {self._read_reason(batch)}", HINT)
         numbers, size = numbered_keys(self._files.manifest(ticket.name)), ticket.requests
-        with read_asked(self._files.asked(ticket.name)) as asked:
-            async for line in self._results(ticket, batch):
-                number = numbers.pop(line.key, None)
-                if number is None:
-                    continue
-                reply = line.reply
-                if reply.failure is not None:
-                    reply = replace(reply, text=self._endpoint.shown(reply.text))
-                request = None if asked is None else request_of(asked[number])
-                cleaned = self._endpoint.cleaned(reply)
-                yield replace(line, reply=cleaned, batch=ticket.name, request=request)
+        asked = read_asked(self._files.asked(ticket.name))
+        async for line in self._results(ticket, batch):
+            number = numbers.pop(line.key, None)
+            if number is None:
+                continue
+            reply = line.reply
+            if reply.failure is not None:
+                reply = replace(reply, text=self._endpoint.shown(reply.text))
+            request = None if asked is None else request_of(asked.read(number))
+            cleaned = self._endpoint.cleaned(reply)
+            yield replace(line, reply=cleaned, batch=ticket.name, request=request)
         for key in numbers:
             left_out = Reply("", None, "stop", Usage(), "not_answered")
             yield Line(key, left_out, again=True, batch=ticket.name)

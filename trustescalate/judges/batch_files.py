@@ -9,9 +9,6 @@ import os
 import secrets
 import sqlite3
 import time
-from array import array
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +16,7 @@ from typing import BinaryIO
 from trustescalate.errors import UsageError
 from trustescalate.records import Message, Request
 from trustescalate.records.jsonl import decode, encode, write_atomically
+from trustescalate.records.stored import Lines
 
 TAG = "trustescalate"
 ABANDONED = 3600.0
@@ -153,41 +151,15 @@ class Spool:
         self._manifest = self._asked = None
 
 
-class Lines:
-    """The lines of a file by number, read when they are needed."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._starts = array("q", [0])
-        while line := self._file.readline():
-            self._starts.append(self._starts[-1] + len(line))
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def __getitem__(self, number: int) -> bytes:
-        self._file.seek(self._starts[number])
-        return self._file.readline()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 def numbered_keys(manifest: Path) -> dict[str, int]:
     """The keys of the requests of a manifest, each with the number of its line."""
     with manifest.open("rb") as lines:
         return {json.loads(line)["custom_id"]: number for number, line in enumerate(lines)}
 
 
-@contextmanager
-def read_asked(path: Path) -> Iterator[Lines | None]:
-    """Open what belongs to the requests of a manifest; None for a batch of an older version."""
-    if not path.exists():
-        yield None
-        return
-    with closing(Lines(path)) as lines:
-        yield lines
+def read_asked(path: Path) -> Lines | None:
+    """What belongs to the requests of a manifest, by line; None for a batch of an older version."""
+    return Lines.found(path) if path.exists() else None
 
 
 def request_of(line: bytes) -> Request:

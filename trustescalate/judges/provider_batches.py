@@ -7,7 +7,7 @@ call. A line of a manifest holds both forms of a request. Formats: Anthropic's M
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -23,13 +23,14 @@ from trustescalate.judges.batch_api import (
     read_outcome,
     read_page,
 )
-from trustescalate.judges.batch_files import TAG, Lines, Ticket
+from trustescalate.judges.batch_files import TAG, Ticket
 from trustescalate.judges.completions import Answer, count_of
 from trustescalate.judges.endpoint import Endpoint
 from trustescalate.judges.litellm import find_key
 from trustescalate.judges.refusals import parsed, status_within
 from trustescalate.judges.transport import MOST_BYTES, Auth, Call
 from trustescalate.records import Reply, Usage
+from trustescalate.records.stored import Lines
 
 CLOCK_SLACK = 600.0
 """Seconds by which a provider's clock may be behind ours."""
@@ -53,18 +54,17 @@ class ProviderBatches(BatchClient):
             for number, line in enumerate(lines):
                 yield f"{ticket.name}-{number}", json.loads(line)
 
-    @contextmanager
-    def _rows(self, ticket: Ticket) -> Iterator[Callable[[str], dict[str, Any] | None]]:
+    def _rows(self, ticket: Ticket) -> Callable[[str], dict[str, Any] | None]:
         """Look up the request of a manifest by the id that it has at the provider."""
-        with closing(Lines(self._files.manifest(ticket.name))) as lines:
+        lines = Lines.found(self._files.manifest(ticket.name))
 
-            def row(name: str) -> dict[str, Any] | None:
-                mark, _, number = name.rpartition("-")
-                known = mark == ticket.name and number.isdecimal() and int(number) < len(lines)
-                asked: dict[str, Any] | None = json.loads(lines[int(number)]) if known else None
-                return asked
+        def row(name: str) -> dict[str, Any] | None:
+            mark, _, number = name.rpartition("-")
+            known = mark == ticket.name and number.isdecimal() and int(number) < len(lines)
+            asked: dict[str, Any] | None = json.loads(lines.read(int(number))) if known else None
+            return asked
 
-            yield row
+        return row
 
     async def _outcome(self, row: Mapping[str, Any], content: bytes) -> Line:
         """The outcome of a request that was answered, well or with an error."""
@@ -132,18 +132,18 @@ class AnthropicBatches(ProviderBatches):
             results.unlink(missing_ok=True)
 
     async def _results(self, ticket: Ticket, batch: Mapping[str, Any]) -> AsyncIterator[Line]:
-        with self._rows(ticket) as rows:
-            async for name, result in self._lines(ticket, batch):
-                row = rows(name)
-                if row is None:
-                    continue
-                match result.get("type"):
-                    case "succeeded":
-                        yield await self._outcome(row, json.dumps(result.get("message")).encode())
-                    case "errored":
-                        yield await self._outcome(row, json.dumps(result.get("error")).encode())
-                    case _:
-                        yield _left_out(row)
+        rows = self._rows(ticket)
+        async for name, result in self._lines(ticket, batch):
+            row = rows(name)
+            if row is None:
+                continue
+            match result.get("type"):
+                case "succeeded":
+                    yield await self._outcome(row, json.dumps(result.get("message")).encode())
+                case "errored":
+                    yield await self._outcome(row, json.dumps(result.get("error")).encode())
+                case _:
+                    yield _left_out(row)
 
     def _read_counts(self, batch: Mapping[str, Any]) -> tuple[int, int]:
         counts = batch.get("request_counts")
@@ -199,18 +199,18 @@ class GeminiBatches(ProviderBatches):
         output = (batch.get("response") or {}) or (batch["metadata"].get("output") or {})
         inline = (output.get("output") or output).get("inlinedResponses") or {}
         answers = inline.get("inlinedResponses") if isinstance(inline, dict) else inline
-        with self._rows(ticket) as rows:
-            for answer in answers if isinstance(answers, list) else []:
-                row = rows(str((answer.get("metadata") or {}).get("key")))
-                if row is None:
-                    continue
-                error = answer.get("error") or {}
-                if "response" in answer:
-                    yield await self._outcome(row, json.dumps(answer["response"]).encode())
-                elif error.get("code") in (1, 4, "CANCELLED", "DEADLINE_EXCEEDED"):
-                    yield _left_out(row)
-                else:
-                    yield await self._outcome(row, json.dumps({"error": _with_status(error)}).encode())
+        rows = self._rows(ticket)
+        for answer in answers if isinstance(answers, list) else []:
+            row = rows(str((answer.get("metadata") or {}).get("key")))
+            if row is None:
+                continue
+            error = answer.get("error") or {}
+            if "response" in answer:
+                yield await self._outcome(row, json.dumps(answer["response"]).encode())
+            elif error.get("code") in (1, 4, "CANCELLED", "DEADLINE_EXCEEDED"):
+                yield _left_out(row)
+            else:
+                yield await self._outcome(row, json.dumps({"error": _with_status(error)}).encode())
 
     def _read_counts(self, batch: Mapping[str, Any]) -> tuple[int, int]:
         counts = batch["metadata"].get("batchStats")

@@ -57,6 +57,14 @@ class Lines:
         self._stamp: tuple[int, int] | None = None
         self._ahead = 0, b""  # the start of what was read ahead, and this
 
+    @classmethod
+    def found(cls, path: Path) -> "Lines":
+        """The lines of a file, all found."""
+        lines = cls(path)
+        for _ in lines.scan():
+            pass
+        return lines
+
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()

@@ -1,6 +1,7 @@
 """How fast an endpoint is asked: limits of a minute, what it admits at once, and whose turn it is."""
 
 import asyncio
+import json
 import math
 import random
 from collections import Counter
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.servers import Canned, FaultServer
-from trustescalate.judges.openai import OpenAIBackend
+from trustescalate.judges.completions import Answer
+from trustescalate.judges.openai import TOGETHER, OpenAIBackend
 from trustescalate.judges.rate_limits import MINUTE, Bucket, Lane, Lanes, Pace, Turns
+from trustescalate.judges.transport import Call, Route
 from trustescalate.records import Message, Reply, Request
 
 
@@ -354,3 +357,41 @@ def test_a_prefix_whose_first_requests_fail_is_asked_all_the_same() -> None:
     ) as server:
         replies = use(server, work, {})
     assert [reply.failure for reply in replies] == ["bad_request", "bad_request", None]
+
+
+class Wire:
+    """A transport that takes a moment between writing a request and sending it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    async def send(self, call: Call, seconds: float) -> Answer:
+        assert call.body is not None
+        assert seconds > 0
+        call.body()
+        self.events.append("written")
+        await asyncio.sleep(0)
+        self.events.append("sent")
+        body = {"choices": [{"message": {"content": "A"}}]}
+        return Answer(200, {}, json.dumps(body).encode())
+
+    async def close(self) -> None:
+        pass
+
+
+def test_the_first_are_sent_before_the_last_that_waited_for_a_prefix_are_written() -> None:
+    async def work() -> tuple[list[str], int]:
+        wire = Wire()
+        way = Route("here", "here", "", "", (), lambda: wire, "here")
+        backend = OpenAIBackend(model="m", concurrency=64, routes=[way])
+        tasks = [asyncio.create_task(backend.complete(ask(f"{n}", "a" * 5000))) for n in range(50)]
+        await asyncio.sleep(0)
+        tasks[10].cancel()  # one that waits
+        replies = await asyncio.gather(*tasks, return_exceptions=True)
+        return wire.events, sum(isinstance(reply, Reply) and reply.text == "A" for reply in replies)
+
+    events, answered = asyncio.run(work())
+    assert events[:4] == ["written", "written", "sent", "sent"]
+    assert answered == 49
+    assert Counter(events) == {"written": 49, "sent": 49}
+    assert "sent" in events[4 : 4 + 3 * TOGETHER]

@@ -5,6 +5,8 @@ labels. Otherwise the responses are compared: the change of the win rate, pass r
 gate estimates it. The comparison certifies nothing and makes no model calls.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from trustescalate.analysis.comparison_change import Sides, estimate_change
@@ -12,7 +14,7 @@ from trustescalate.analysis.comparison_section import Agreement, Comparison, End
 from trustescalate.analysis.matched_pairs import MatchedPairs
 from trustescalate.calibration.judged_rows import predictions
 from trustescalate.calibration.population import INTERVAL_DELTA, label_values
-from trustescalate.records import Task
+from trustescalate.records import Label
 from trustescalate.records.judge_counts import count_votes
 from trustescalate.report import run_figures
 from trustescalate.stats.bounds import IntArray
@@ -28,7 +30,7 @@ def compare(sides: Sides, pairs: MatchedPairs) -> Comparison:
     (_, first, _), (config, second, _) = sides
     task = first.header.certificate.task
     answers = any(one.responses != two.responses for one, two in pairs.matched)
-    ordered = answers and label_values(task) is not None
+    values = label_values(task) if answers else None
     before, after = pairs.verdicts
     both = (before >= 0) & (after >= 0)
     return Comparison(
@@ -45,8 +47,8 @@ def compare(sides: Sides, pairs: MatchedPairs) -> Comparison:
         one_released=int(((before < 0) != (after < 0)).sum()),
         none_released=int(((before < 0) & (after < 0)).sum()),
         agreement=_measure_agreement(pairs),
-        change=estimate_change(sides, pairs.by, config.gate.by) if ordered else None,
-        by_judges=_by_judges(pairs, task) if ordered else None,
+        change=None if values is None else estimate_change(sides, pairs.by, config.gate.by),
+        by_judges=None if values is None else _by_judges(pairs, values),
         task=task,
     )
 
@@ -96,11 +98,8 @@ def second_right(pairs: MatchedPairs, taken: IntArray, delta: float) -> Ends | N
     return mean_interval(second[split].astype(np.float64), delta, cluster=pairs.units(split))[:2]
 
 
-def _by_judges(pairs: MatchedPairs, task: Task) -> float | None:
+def _by_judges(pairs: MatchedPairs, values: Mapping[Label, float]) -> float:
     """The mean change of the predictions."""
-    values = label_values(task)
-    if values is None:
-        return None
     before, after = (
         predictions(run, values).numbers[places.numpy()]
         for run, places in zip(pairs.runs, pairs.matched.places, strict=True)

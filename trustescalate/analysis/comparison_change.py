@@ -149,16 +149,12 @@ def change_table(change: Product, task: Task, by_judges: float | None) -> Table:
     ]  # fmt: skip
     if by_judges is not None:
         shown = f"{by_judges:+.2f}" if plain else f"{100 * by_judges:+.1f} points"
-        rows.append(
-            Row(
-                (
-                    words("the judges' predictions alone, which no label corrects"),
-                    words(f"{shown}, without limits"),
-                    missing("") if whole is None else count(whole.matched),
-                    count(0),
-                )
-            )
-        )
+        rows.append(Row((
+            words("the judges' predictions alone, which no label corrects"),
+            words(f"{shown}, without limits"),
+            missing("") if whole is None else count(whole.matched),
+            count(0),
+        )))  # fmt: skip
     columns = (Column("Rests on"), Column("Estimate and limits"), *numbers("Items", "Labels"))
     name = rate_name(task.kind, task.labels[0])
     return Table(f"Change of the {name}, candidate minus baseline", columns, tuple(rows))

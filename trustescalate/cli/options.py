@@ -1,5 +1,6 @@
 """Define the options that several commands share, and open the project of a command line."""
 
+import gc
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -108,10 +109,12 @@ def open_project(
     from trustescalate.project import Project
     from trustescalate.records.progress import Hooks
 
+    def before_asking() -> None:
+        must_be_trusted(config, overrides, asking=True)
+        gc.freeze()  # what was imported and read stays: a collection that visits it holds up all requests
+
     hooks = Hooks(
-        notice=lambda text: say(f"note: {clean(text)}"),
-        progress=progress,
-        before_asking=lambda: must_be_trusted(config, overrides, asking=True),
+        notice=lambda text: say(f"note: {clean(text)}"), progress=progress, before_asking=before_asking
     )
     project = Project.open(config, hooks, overrides=overrides or ())
     must_be_trusted(config, overrides, asking=False)

@@ -6,6 +6,7 @@ reported once. Connections and retries are those of `judges.endpoint`.
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,8 @@ WORTH_WARMING = 4000
 """Characters from which on providers cache a prefix (about 1,024 tokens)."""
 PIONEERS = 2
 """Requests sent before a prefix is cached: the two orders of an item."""
+TOGETHER = 8
+"""Requests that go at once when a prefix is cached."""
 
 
 class OpenAIBackend:
@@ -64,9 +67,9 @@ class OpenAIBackend:
             shared = self._prefixes[prefix] = _Prefix()
         await shared.turn()
         try:
-            return await self._answer(request, first=not shared.warm.is_set())
+            return await self._answer(request, first=not shared.warm)
         finally:
-            shared.warm.set()
+            shared.end()
 
     async def _answer(self, request: Request, *, first: bool = False) -> Reply:
         asked = self._dialect
@@ -143,15 +146,32 @@ class _Prefix:
     """A prefix of several requests: the first `PIONEERS` go at once, all others when one has ended."""
 
     def __init__(self) -> None:
-        self.warm = asyncio.Event()
+        self.warm = False
         self._pioneers = PIONEERS
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def turn(self) -> None:
         """Wait until a request may go."""
         if self._pioneers:
             self._pioneers -= 1
-        else:
-            await self.warm.wait()
+        elif not self.warm:
+            seat = asyncio.get_running_loop().create_future()
+            self._waiting.append(seat)
+            await seat
+
+    def end(self) -> None:
+        """A request has ended."""
+        if not self.warm:
+            self.warm = True
+            self._release()
+
+    def _release(self) -> None:
+        """Let those that wait go, a few at a time: the first are sent before the last are written."""
+        for seat in [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]:
+            if not seat.done():  # it was cancelled
+                seat.set_result(None)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._release)
 
 
 def is_empty(reply: Reply) -> bool:

@@ -85,12 +85,12 @@ class Cache:
         """Find a row. Those found one after the other are read in one transaction, without a lock for each;
         it ends before a row is missing, which another process may have written since."""
         look = f"SELECT record FROM {table} WHERE key = ?"
-        if self._reads_freely and not self._db.in_transaction:
-            self._db.execute("BEGIN")
         row: tuple[object] | None = self._db.execute(look, (key,)).fetchone()
-        if row is None:
+        if row is None and self._db.in_transaction:
             self._end_reading()
             row = self._db.execute(look, (key,)).fetchone()
+        elif row is not None and self._reads_freely and not self._db.in_transaction:
+            self._db.execute("BEGIN")
         return row
 
     def _end_reading(self) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,8 +23,25 @@ MOST_PROBLEMS = 100_000
 LONGEST_PROBLEM = 500
 SCANNED = 1 << 16
 T = TypeVar("T")
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
-_PLAIN: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
+
+
+class _Adapters(dict[Any, TypeAdapter[Any]]):
+    """Type adapters by kind of record, each made when it is first needed."""
+
+    def __init__(self, make: Callable[[Any], TypeAdapter[Any]]) -> None:
+        self._make = make
+
+    def __missing__(self, kind: Any) -> TypeAdapter[Any]:
+        self[kind] = adapter = self._make(kind)
+        return adapter
+
+
+def _for_writing(kind: Any) -> TypeAdapter[Any]:
+    """Of a tuple with one record: a dataclass by itself takes no configuration."""
+    return TypeAdapter(tuple[kind], config=ConfigDict(ser_json_inf_nan="constants"))
+
+
+_ADAPTERS, _WRITERS = _Adapters(TypeAdapter), _Adapters(_for_writing)
 
 
 class Row(NamedTuple, Generic[T]):
@@ -104,7 +121,7 @@ def truncate_torn(path: Path) -> None:
 def decode(line: bytes, kind: type[T]) -> T:
     """One record from its JSON. Raises ValueError with a sentence that says what is wrong and what to do."""
     try:
-        record: T = _adapter(kind).validate_json(must_fit(line, MOST_MEMORY))
+        record: T = _ADAPTERS[kind].validate_json(must_fit(line, MOST_MEMORY))
         return record
     except OSError as error:
         raise ValueError(error.strerror) from None
@@ -114,13 +131,12 @@ def decode(line: bytes, kind: type[T]) -> T:
 
 def encode(record: object) -> bytes:
     """One record as compact JSON, fields in order, defaults left out; floats round-trip exactly, -inf too."""
-    plain = _adapter(type(record)).dump_python(record, exclude_defaults=True)
-    return _PLAIN.dump_json(plain)
+    return _WRITERS[type(record)].dump_json((record,), exclude_defaults=True)[1:-1]
 
 
 def to_python(record: object) -> Any:
     """A record as plain JSON values, nothing left out."""
-    return _adapter(type(record)).dump_python(record, mode="json")
+    return _ADAPTERS[type(record)].dump_python(record, mode="json")
 
 
 def write_rows(path: Path, records: Iterable[object]) -> None:
@@ -186,12 +202,6 @@ def canonical(value: object) -> str:
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=to_python)
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -1,5 +1,6 @@
 """The command line: help, JSON, environment, --set and folders; stdout is data, stderr messages."""
 
+import gc
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from tests.support.command_line import cli
 from tests.support.projects import write_project
 from tests.support.words import denied
 from trustescalate.cli import app
-from trustescalate.cli.app import MOVED_COMMANDS, MOVED_OPTIONS, PANELS
+from trustescalate.cli.app import GARBAGE, MOVED_COMMANDS, MOVED_OPTIONS, PANELS, freeze_objects
 
 pytestmark = pytest.mark.slow
 COMMANDS = {
@@ -318,3 +319,16 @@ def test_the_demo_goes_the_whole_way_once(tmp_path: Path) -> None:
     assert (made["gate"], Path(made["report"]).is_file()) == ("pass", True)
     again = cli("demo", tmp_path / "demo")
     assert (again.exit_code, "is not empty" in again.stderr) == (2, True)
+
+
+def test_objects_are_left_out_of_garbage_collections_in_the_console_script_alone() -> None:
+    usual = gc.get_threshold()
+    try:
+        freeze_objects()
+        assert gc.get_freeze_count() == 0
+        gc.set_threshold(GARBAGE)
+        freeze_objects()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)

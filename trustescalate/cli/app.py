@@ -151,6 +151,15 @@ GARBAGE = 100_000
 """Allocations between two garbage collections: few objects die young, so frequent ones waste time."""
 
 
+def freeze_objects() -> None:
+    """Leave all that was imported and read out of garbage collections, each of which holds up all requests.
+
+    In the console script only: in the process of another program, garbage of this moment would stay.
+    """
+    if gc.get_threshold()[0] == GARBAGE:
+        gc.freeze()
+
+
 def command(
     parent: typer.Typer, name: str, example: str, kind: type[Command] = Command
 ) -> Callable[[Function], Function]:

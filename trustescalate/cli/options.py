@@ -1,6 +1,5 @@
 """Define the options that several commands share, and open the project of a command line."""
 
-import gc
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from trustescalate.cli.app import TRUSTED
+from trustescalate.cli.app import TRUSTED, freeze_objects
 from trustescalate.cli.console import clean, say
 from trustescalate.errors import BudgetReached, ConfigError, ProviderError, UsageError
 
@@ -111,7 +110,7 @@ def open_project(
 
     def before_asking() -> None:
         must_be_trusted(config, overrides, asking=True)
-        gc.freeze()  # what was imported and read stays: a collection that visits it holds up all requests
+        freeze_objects()
 
     hooks = Hooks(
         notice=lambda text: say(f"note: {clean(text)}"), progress=progress, before_asking=before_asking

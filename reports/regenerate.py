@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trustescalate.analysis.comparison import compare
+from trustescalate.analysis.comparison_change import Compared
 from trustescalate.analysis.comparison_page import comparison_page
+from trustescalate.analysis.matched_pairs import matched_pairs
 from trustescalate.data.dataset import load_dataset
 from trustescalate.project import Project
 from trustescalate.records import Run
@@ -101,10 +103,12 @@ def _compared(first: Path, second: Path) -> Page:
         open_ = [item for item in data.items if item.id in rest or item not in data.labelled][:COMPARED]
         write_rows(folder / "compared.jsonl", open_)
         run = asyncio.run(project.run(items=folder / "compared.jsonl"))
-        sides.append((project.config, _fixed(project.load_run(run.header.id), name)))
-    runs = sides[0][1], sides[1][1]
-    command = f"trustescalate compare {runs[0].header.id} {runs[1].header.id} --config-b ../candidate"
-    return comparison_page(compare(*runs), (sides[0], sides[1]), None, command)
+        loaded = _fixed(project.load_run(run.header.id), name)
+        sides.append(Compared(project.config, loaded, data))
+    before, after = sides
+    pairs = matched_pairs(before.run, after.run)
+    command = f"trustescalate compare {before.run.header.id} {after.run.header.id} --config-b ../candidate"
+    return comparison_page(compare((before, after), pairs), (before, after), pairs, command)
 
 
 def _replayed(folder: Path, *changes: tuple[str, str]) -> Project:

@@ -1,7 +1,7 @@
 """Estimate the change from one run's responses to another's, as the gate does, and say what it shows."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from trustescalate.analysis.product import product
 from trustescalate.config import Config
@@ -12,12 +12,11 @@ from trustescalate.report import figures
 from trustescalate.report.figures import count, missing, words
 from trustescalate.report.pictures import Interval, Intervals, Picture
 from trustescalate.report.product import BASES, DISJOINT, estimate_figure, mean_figure, rate_name
-from trustescalate.report.sections import Column, KeyFigure, Row, Table, numbers
+from trustescalate.report.sections import Column, KeyFigure, Row, Table, Tone, numbers
 
 NAMES = ("Baseline", "Candidate")
 """What the first and the second run of a comparison are called."""
 NO_DIFFERENCE = "no difference"
-Tone = Literal["good", "warning", "bad"]
 
 
 class Compared(NamedTuple):

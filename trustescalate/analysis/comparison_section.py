@@ -77,7 +77,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return asdict(self) | {"finding": None if self.finding is None else self.finding._asdict()}
+        finding = self.finding
+        return asdict(self) | {"finding": None if finding is None else finding._asdict()}
 
     def lines(self) -> list[str]:
         """For a terminal."""

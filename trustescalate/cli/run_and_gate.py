@@ -296,10 +296,11 @@ def compare(
     candidate = baseline if config_b is None else open_project(config_b, overrides)
     runs = baseline.load_run(first), candidate.load_run(second)
     pairs = matched_pairs(*runs, by)
-    before, after = (
-        Compared(project.config, run, load_dataset(project.config))
-        for project, run in zip((baseline, candidate), runs, strict=True)
-    )
+    data = load_dataset(baseline.config)
+    before = Compared(baseline.config, runs[0], data)
+    if candidate is not baseline:
+        data = load_dataset(candidate.config)
+    after = Compared(candidate.config, runs[1], data)
     compared = compare_runs((before, after), pairs)
     show(compared, json=json)
     options = [*([] if by is None else ["--by", by])]

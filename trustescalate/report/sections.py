@@ -14,6 +14,7 @@ from trustescalate.report.pictures import Intervals, Picture
 
 SCHEMA = 2
 Status = Literal["pass", "fail", "undecided"]
+Tone = Literal["good", "warning", "bad"]
 FOLD_ROWS = 12
 """A longer table is folded; a sentence names at most half as many values."""
 
@@ -245,7 +246,7 @@ class Page:
     kind: Literal["run", "calibration", "comparison"]
     title: str
     facts: tuple[str, ...]
-    tone: Literal["good", "warning", "bad"]
+    tone: Tone
     headline: str
     claims: tuple[str, ...]
     figures: tuple[KeyFigure, ...]
@@ -300,7 +301,7 @@ class Report:
     def page(self) -> Page:
         """The report as a page."""
         first, _, rest = self.claim.partition(". ")
-        tones: dict[str, Literal["good", "warning", "bad"]] = {"certified": "good", "none": "bad"}
+        tones: dict[str, Tone] = {"certified": "good", "none": "bad"}
         alarms = self.measures.shift_alarms.value  # a text where a shift breaks nothing
         if isinstance(alarms, int) and alarms:
             tones["certified"] = "warning"
